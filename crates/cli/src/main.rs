@@ -1,0 +1,4 @@
+//! The `jetson-llm` program.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! What to run next: sequences, sampling, the token loop.
+#![forbid(unsafe_code)]

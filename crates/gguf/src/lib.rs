@@ -1,0 +1,2 @@
+//! The GGUF file: keys, tensors, splits, a writer.
+#![forbid(unsafe_code)]

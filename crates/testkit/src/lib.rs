@@ -1,0 +1,2 @@
+//! Tiny models, oracles and helpers for tests.
+#![forbid(unsafe_code)]

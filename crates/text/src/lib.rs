@@ -1,0 +1,2 @@
+//! Words and tokens: tokenizers, chat templates, streaming text.
+#![forbid(unsafe_code)]
