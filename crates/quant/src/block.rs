@@ -1,0 +1,56 @@
+//! What the quantized formats share: half floats, and blocks as codes, scales and minima.
+
+use half::f16;
+
+/// A format's way to take one block of `N` weights in `S` sub-blocks apart.
+pub(crate) type Codes<const N: usize, const S: usize> = fn(&[u8], &mut [i8; N], &mut [f32; S], &mut [f32; S]);
+
+/// The little-endian half float at `at`.
+#[inline(always)]
+pub(crate) fn half_at(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// The block as an array of its exact size, so that indexes into it are checked once.
+#[inline(always)]
+pub(crate) fn whole<const BYTES: usize>(block: &[u8]) -> &[u8; BYTES] {
+    block.first_chunk().expect("callers pass whole blocks")
+}
+
+/// Decodes blocks of `BYTES` bytes as `scale * code - min`, f32 throughout: the oracle's order.
+#[inline(always)]
+pub(crate) fn decode<const BYTES: usize, const N: usize, const S: usize>(
+    parts: impl Fn(&[u8], &mut [i8; N], &mut [f32; S], &mut [f32; S]),
+    bytes: &[u8],
+    out: &mut [f32],
+) {
+    let (mut codes, mut scales, mut mins) = ([0; N], [0.0; S], [0.0; S]);
+    for (block, out) in bytes.chunks_exact(BYTES).zip(out.chunks_exact_mut(N)) {
+        parts(block, &mut codes, &mut scales, &mut mins);
+        for s in 0..S {
+            let (scale, min) = (scales[s], mins[s]);
+            let sub = s * (N / S)..(s + 1) * (N / S);
+            for (out, &code) in out[sub.clone()].iter_mut().zip(&codes[sub]) {
+                *out = scale * f32::from(code) - min;
+            }
+        }
+    }
+}
+
+/// Where [`crate::Format::codes`] writes, while its lengths are not yet known to the compiler.
+pub(crate) struct Parts<'a> {
+    pub(crate) codes: &'a mut [i8],
+    pub(crate) scales: &'a mut [f32],
+    pub(crate) mins: &'a mut [f32],
+}
+
+impl Parts<'_> {
+    pub(crate) fn fill<const N: usize, const S: usize>(self, parts: Codes<N, S>, block: &[u8]) {
+        parts(
+            block,
+            self.codes.first_chunk_mut().expect("codes hold a block"),
+            self.scales.first_chunk_mut().expect("one scale a sub-block"),
+            self.mins.first_chunk_mut().expect("one minimum a sub-block"),
+        );
+    }
+}

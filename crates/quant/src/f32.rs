@@ -1,0 +1,15 @@
+//! F32: IEEE single precision, little-endian, one weight a block.
+
+/// Decodes `bytes`, four a weight.
+pub fn decode(bytes: &[u8], out: &mut [f32]) {
+    for (&bytes, out) in bytes.as_chunks::<4>().0.iter().zip(out) {
+        *out = f32::from_le_bytes(bytes);
+    }
+}
+
+/// Encodes `row`, four bytes a weight; every value survives, NaN payloads included.
+pub fn encode(row: &[f32], out: &mut [u8]) {
+    for (&weight, out) in row.iter().zip(out.as_chunks_mut::<4>().0) {
+        *out = weight.to_le_bytes();
+    }
+}

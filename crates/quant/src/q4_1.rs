@@ -1,0 +1,30 @@
+//! Q4_1: 32 weights of 4 bits with a minimum, in 20 bytes.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..2 | `d`, half float: the scale |
+//! | 2..4 | `m`, half float: the smallest weight |
+//! | 4..20 | byte `j`: weight `j` in the low half, weight `j + 16` in the high half |
+//!
+//! weight = `d * q + m`.
+
+use crate::block::{self, half_at, whole};
+
+/// Bytes of a block.
+pub const BYTES: usize = 20;
+
+/// One block as codes of 0..=15 with one scale and one minimum (`-m`).
+#[inline]
+pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut [f32; 1]) {
+    let block: &[u8; BYTES] = whole(block);
+    for j in 0..16 {
+        codes[j] = (block[4 + j] & 15) as i8;
+        codes[j + 16] = (block[4 + j] >> 4) as i8;
+    }
+    (*scale, *min) = ([half_at(block, 0)], [-half_at(block, 2)]);
+}
+
+/// Decodes whole blocks.
+pub fn decode(bytes: &[u8], out: &mut [f32]) {
+    block::decode::<BYTES, 32, 1>(codes, bytes, out);
+}

@@ -1,0 +1,32 @@
+//! Q5_0: 32 weights of 5 bits, symmetrical, in 22 bytes.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..2 | `d`, half float: the scale |
+//! | 2..6 | little-endian word: bit `i` is bit 4 of weight `i` |
+//! | 6..22 | byte `j`: weight `j` in the low half, weight `j + 16` in the high half |
+//!
+//! weight = `d * (q - 16)`.
+
+use crate::block::{self, half_at, whole};
+
+/// Bytes of a block.
+pub const BYTES: usize = 22;
+
+/// One block as codes of -16..=15 with one scale; the minimum is 0.
+#[inline]
+pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut [f32; 1]) {
+    let block: &[u8; BYTES] = whole(block);
+    let high = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+    for j in 0..16 {
+        let bit = |i: usize| ((high >> i) as u8 & 1) << 4;
+        codes[j] = (block[6 + j] & 15 | bit(j)) as i8 - 16;
+        codes[j + 16] = (block[6 + j] >> 4 | bit(j + 16)) as i8 - 16;
+    }
+    (*scale, *min) = ([half_at(block, 0)], [0.0]);
+}
+
+/// Decodes whole blocks.
+pub fn decode(bytes: &[u8], out: &mut [f32]) {
+    block::decode::<BYTES, 32, 1>(codes, bytes, out);
+}

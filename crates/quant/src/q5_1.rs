@@ -1,0 +1,33 @@
+//! Q5_1: 32 weights of 5 bits with a minimum, in 24 bytes.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..2 | `d`, half float: the scale |
+//! | 2..4 | `m`, half float: the smallest weight |
+//! | 4..8 | little-endian word: bit `i` is bit 4 of weight `i` |
+//! | 8..24 | byte `j`: weight `j` in the low half, weight `j + 16` in the high half |
+//!
+//! weight = `d * q + m`.
+
+use crate::block::{self, half_at, whole};
+
+/// Bytes of a block.
+pub const BYTES: usize = 24;
+
+/// One block as codes of 0..=31 with one scale and one minimum (`-m`).
+#[inline]
+pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut [f32; 1]) {
+    let block: &[u8; BYTES] = whole(block);
+    let high = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
+    for j in 0..16 {
+        let bit = |i: usize| ((high >> i) as u8 & 1) << 4;
+        codes[j] = (block[8 + j] & 15 | bit(j)) as i8;
+        codes[j + 16] = (block[8 + j] >> 4 | bit(j + 16)) as i8;
+    }
+    (*scale, *min) = ([half_at(block, 0)], [-half_at(block, 2)]);
+}
+
+/// Decodes whole blocks.
+pub fn decode(bytes: &[u8], out: &mut [f32]) {
+    block::decode::<BYTES, 32, 1>(codes, bytes, out);
+}
