@@ -1,0 +1,152 @@
+//! What a backend offers: a device loads a plan into a runner, a runner steps batches.
+//!
+//! A [`Batch`] is a list of rows, one token each; the same type serves prefill, decode, several
+//! sequences at once and verification of drafts. The cache is paged: the engine owns page *lists*,
+//! the runner owns page *storage*.
+
+use crate::cost::Memory;
+use crate::{Error, Plan};
+use gguf::Gguf;
+
+/// Positions a page of the cache holds, for every layer of its group.
+pub const PAGE: usize = 32;
+
+/// One token of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which sequence's page lists.
+    pub slot: u32,
+    /// Position in that sequence; rows of one slot are consecutive and rising within a batch.
+    pub position: u32,
+    /// Token id, below the vocabulary's size.
+    pub token: u32,
+    /// Whether this row's logits are wanted.
+    pub logits: bool,
+}
+
+/// The rows of a step.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// At most [`LoadOptions::rows`].
+    pub rows: Vec<Row>,
+}
+
+/// How a cache entry is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KvType {
+    /// IEEE half floats.
+    #[default]
+    F16,
+    /// Single floats: for comparing with other implementations.
+    F32,
+}
+
+impl KvType {
+    /// Bytes an element takes.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvType::F16 => 2,
+            KvType::F32 => 4,
+        }
+    }
+}
+
+/// Sizes fixed at load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Most rows a step may have.
+    pub rows: usize,
+    /// Most rows of a step whose logits are wanted; at least 1.
+    pub logit_rows: usize,
+    /// Sequences.
+    pub slots: usize,
+    /// Pages of each cache group.
+    pub pages: usize,
+    /// Type of the cache.
+    pub kv: KvType,
+    /// Threads; backends without threads ignore it.
+    pub threads: usize,
+}
+
+impl LoadOptions {
+    /// One sequence of up to `context` positions.
+    pub fn single(context: usize, threads: usize) -> LoadOptions {
+        LoadOptions {
+            rows: 512.min(context.max(1)),
+            logit_rows: 1,
+            slots: 1,
+            pages: context.div_ceil(PAGE),
+            kv: KvType::F16,
+            threads,
+        }
+    }
+}
+
+/// Hardware that can run plans.
+pub trait Device {
+    /// Its name for people.
+    fn name(&self) -> String;
+
+    /// Loads the weights of `plan` from `file` and allocates everything a step needs.
+    ///
+    /// `progress` is told bytes done and bytes in all.
+    ///
+    /// # Errors
+    /// What the device cannot run is refused here by name; a step never guesses.
+    fn load(
+        &self,
+        file: &Gguf,
+        plan: &Plan,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Box<dyn Runner>, Error>;
+}
+
+/// The device went away in the middle of a step; everything the runner held is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("{device} stopped answering: {cause}; start again")]
+pub struct Lost {
+    /// Which device.
+    pub device: String,
+    /// What it said last.
+    pub cause: String,
+}
+
+/// Time spent in one kind of op, for `bench --trace` and profiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OpTime {
+    /// Times it ran.
+    pub runs: u64,
+    /// Nanoseconds in all.
+    pub nanos: u64,
+}
+
+/// A loaded plan. A step allocates nothing and cannot fail, except for the device going away.
+pub trait Runner: Send {
+    /// The plan it runs.
+    fn plan(&self) -> &Plan;
+
+    /// The sizes it was loaded with.
+    fn options(&self) -> &LoadOptions;
+
+    /// Bytes held, by purpose.
+    fn memory(&self) -> Memory;
+
+    /// Makes `pages` the storage of `slot`'s positions from `first · PAGE` on, in one cache group.
+    fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]);
+
+    /// Copies a page of a group onto another.
+    fn copy_page(&mut self, group: usize, from: u32, to: u32);
+
+    /// Runs a batch. Positions must be mapped; rows of a slot rise by one.
+    fn step(&mut self, batch: &Batch) -> Result<(), Lost>;
+
+    /// Logits of the last step: one row of `vocab` for each row that wanted them, in order.
+    fn logits(&self) -> &[f32];
+
+    /// Time by op since loading, in the plan's order; empty unless tracing was turned on.
+    fn times(&self) -> &[OpTime];
+
+    /// Turns tracing on or off and clears the times.
+    fn trace(&mut self, on: bool);
+}
