@@ -54,3 +54,18 @@ impl Parts<'_> {
         );
     }
 }
+
+/// Sub-blocks an encoder searches side by side: one 128-bit vector, which every target has.
+pub(crate) const LANES: usize = 4;
+/// One float of each of these sub-blocks.
+pub(crate) type Lanes = [f32; LANES];
+
+/// A sum of a float with this one has no bits left for a fraction: adding it and taking it away
+/// rounds to the nearest integer, halves to even.
+pub(crate) const ROUNDER: f32 = 12582912.0;
+
+/// The integer nearest to `x`, halves to even, for magnitudes below 2^22; others give some integer.
+#[inline(always)]
+pub(crate) fn nearest(x: f32) -> i32 {
+    ((x + ROUNDER).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
+}

@@ -192,14 +192,14 @@ impl Format {
             Format::BF16 => bf16::encode(row, out),
             Format::Q4_0 => q4_0::encode(row, out),
             Format::Q8_0 => q8_0::encode(row, out),
+            Format::Q4_K => q4_k::encode(row, out),
+            Format::Q5_K => q5_k::encode(row, out),
+            Format::Q6_K => q6_k::encode(row, out),
             Format::Q4_1
             | Format::Q5_0
             | Format::Q5_1
             | Format::Q2_K
             | Format::Q3_K
-            | Format::Q4_K
-            | Format::Q5_K
-            | Format::Q6_K
             | Format::IQ4_NL
             | Format::IQ4_XS
             | Format::MXFP4 => return Err(Unsupported(self)),

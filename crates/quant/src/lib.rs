@@ -29,5 +29,6 @@ pub mod q8_0;
 
 mod block;
 mod format;
+mod k_search;
 
 pub use format::{Format, Unsupported};

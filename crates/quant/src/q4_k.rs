@@ -10,6 +10,7 @@
 //! weight = `(d * scale) * q - (dmin * min)`.
 
 use crate::block::{self, half_at, whole};
+use crate::k_search::{self, Search};
 
 /// Bytes of a block.
 pub const BYTES: usize = 144;
@@ -70,4 +71,18 @@ pub fn codes(block: &[u8], codes: &mut [i8; 256], scale: &mut [f32; 8], min: &mu
 /// Decodes whole blocks.
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 256, 8>(codes, bytes, out);
+}
+
+/// Encodes whole blocks.
+pub fn encode(row: &[f32], out: &mut [u8]) {
+    const SEARCH: Search = Search { top: 15.0, first: -1.0, steps: 20 };
+    for (row, out) in row.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let (header, codes) = k_search::encode(row, SEARCH);
+        out[..16].copy_from_slice(&header);
+        for p in 0..4 {
+            for l in 0..32 {
+                out[16 + 32 * p + l] = codes[64 * p + l] | codes[64 * p + 32 + l] << 4;
+            }
+        }
+    }
 }

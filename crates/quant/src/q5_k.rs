@@ -11,6 +11,7 @@
 //! weight = `(d * scale) * q - (dmin * min)`.
 
 use crate::block::{self, whole};
+use crate::k_search::{self, Search};
 use crate::q4_k::float_scales;
 
 /// Bytes of a block.
@@ -33,4 +34,21 @@ pub fn codes(block: &[u8], codes: &mut [i8; 256], scale: &mut [f32; 8], min: &mu
 /// Decodes whole blocks.
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 256, 8>(codes, bytes, out);
+}
+
+/// Encodes whole blocks.
+pub fn encode(row: &[f32], out: &mut [u8]) {
+    const SEARCH: Search = Search { top: 31.0, first: -0.5, steps: 15 };
+    for (row, out) in row.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let (header, codes) = k_search::encode(row, SEARCH);
+        out[..16].copy_from_slice(&header);
+        out[16..48].fill(0);
+        for p in 0..4 {
+            for l in 0..32 {
+                let (even, odd) = (codes[64 * p + l], codes[64 * p + 32 + l]);
+                out[16 + l] |= (even >> 4 | odd >> 4 << 1) << (2 * p);
+                out[48 + 32 * p + l] = even & 15 | odd << 4;
+            }
+        }
+    }
 }

@@ -9,7 +9,11 @@
 //!
 //! weight = `(d * scale) * (q - 32)`.
 
-use crate::block::{self, half_at, whole};
+use std::array::from_fn;
+
+use half::f16;
+
+use crate::block::{self, LANES, Lanes, ROUNDER, half_at, nearest, whole};
 
 /// Bytes of a block.
 pub const BYTES: usize = 210;
@@ -37,4 +41,108 @@ pub fn codes(block: &[u8], codes: &mut [i8; 256], scale: &mut [f32; 16], min: &m
 /// Decodes whole blocks.
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 256, 16>(codes, bytes, out);
+}
+
+/// A scale below this counts as zero.
+const NO_SCALE: f32 = 1e-15;
+
+/// The scales of 16 sub-blocks and the codes (0..=63) they were chosen with.
+///
+/// For each sub-block, codes are tried for slightly different largest codes; for each, the scale
+/// follows by least squares weighted with `x * x`, and the one explaining most stays. This is the
+/// search of ggml's reference quantizer, operation for operation, so the bytes agree with it: sums
+/// run over a sub-block in its order, and sub-blocks are the lanes of the vectors.
+fn search(row: &[f32; 256]) -> ([f32; 16], [u8; 256]) {
+    let mut scales = [0.0; 16];
+    let mut codes = [0; 256];
+    for group in (0..16).step_by(LANES) {
+        let x: [Lanes; 16] = from_fn(|i| from_fn(|n| row[16 * (group + n) + i]));
+        let (mut largest, mut extreme) = ([0.0; LANES], [0.0; LANES]);
+        for x in &x {
+            for n in 0..LANES {
+                if x[n].abs() > largest[n] {
+                    (largest[n], extreme[n]) = (x[n].abs(), x[n]);
+                }
+            }
+        }
+        let mut scale = [0.0; LANES];
+        let mut best = [0.0; LANES];
+        let mut stretch = [0.0; LANES];
+        for step in STEPS {
+            let tried: Lanes = from_fn(|n| -(32.0 + 0.1 * step) / extreme[n]);
+            let (mut sum_xl, mut sum_l2) = ([0.0; LANES], [0.0; LANES]);
+            for x in &x {
+                for n in 0..LANES {
+                    let code = signed_code(tried[n] * x[n]);
+                    let weight = x[n] * x[n];
+                    sum_xl[n] += weight * x[n] * code;
+                    sum_l2[n] += weight * code * code;
+                }
+            }
+            for n in 0..LANES {
+                let better = sum_l2[n] > 0.0 && sum_xl[n] * sum_xl[n] > best[n] * sum_l2[n];
+                if step == 0.0 || better {
+                    scale[n] = if sum_l2[n] == 0.0 { 0.0 } else { sum_xl[n] / sum_l2[n] };
+                    best[n] = scale[n] * sum_xl[n];
+                    stretch[n] = tried[n];
+                }
+            }
+        }
+        for n in 0..LANES {
+            if largest[n] >= NO_SCALE {
+                scales[group + n] = scale[n];
+                for i in 0..16 {
+                    codes[16 * (group + n) + i] = (signed_code(stretch[n] * x[i][n]) + 32.0) as u8;
+                }
+            }
+        }
+    }
+    (scales, codes)
+}
+
+/// By how many tenths of a code the largest code is moved; the unmoved one is tried first.
+const STEPS: [f32; 19] =
+    [0.0, -9.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+
+/// The code nearest to `at`, within -32..=31.
+#[inline(always)]
+fn signed_code(at: f32) -> f32 {
+    let code = (at + ROUNDER) - ROUNDER;
+    let code = if code > -32.0 { code } else { -32.0 };
+    if code < 31.0 { code } else { 31.0 }
+}
+
+/// Encodes whole blocks.
+pub fn encode(row: &[f32], out: &mut [u8]) {
+    for (row, out) in row.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let (scales, mut codes) = search(row);
+        let max = scales.iter().fold(0.0_f32, |max, &x| if x.abs() > max.abs() { x } else { max });
+        if max.abs() < NO_SCALE {
+            out.fill(0);
+            continue;
+        }
+        let inverse = -128.0 / max;
+        let d = f16::from_f32(1.0 / inverse);
+        out[208..].copy_from_slice(&d.to_le_bytes());
+        for s in 0..16 {
+            let scale = nearest(inverse * scales[s]).clamp(-128, 127);
+            out[192 + s] = scale as i8 as u8;
+            // The codes are chosen anew for the scale as it will be read.
+            let scale = d.to_f32() * scale as f32;
+            if scale != 0.0 {
+                for i in 16 * s..16 * s + 16 {
+                    codes[i] = (nearest(row[i] / scale).clamp(-32, 31) + 32) as u8;
+                }
+            }
+        }
+        for h in 0..2 {
+            let code = |j: usize, l: usize| codes[128 * h + 32 * j + l];
+            for l in 0..32 {
+                out[64 * h + l] = code(0, l) & 15 | code(2, l) << 4;
+                out[64 * h + 32 + l] = code(1, l) & 15 | code(3, l) << 4;
+                out[128 + 32 * h + l] =
+                    code(0, l) >> 4 | code(1, l) >> 4 << 2 | code(2, l) >> 4 << 4 | code(3, l) >> 4 << 6;
+            }
+        }
+    }
 }
