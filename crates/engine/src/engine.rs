@@ -1,0 +1,465 @@
+//! The engine: sequences in slots, and the loop that steps them.
+
+use crate::Error;
+use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Summary};
+use crate::kv::Pool;
+use crate::sequence::{Sequence, SequenceId};
+use text::Tokenizer;
+use model::runner::{Lost, PAGE};
+use model::{Batch, Row, Runner};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time since some fixed moment. The engine has no clock of its own, so that tests can fake it.
+pub type Clock = Box<dyn Fn() -> Duration + Send>;
+
+/// Rows of the batch that belong to one sequence.
+#[derive(Clone, Copy)]
+struct Turn {
+    slot: usize,
+    rows: usize,
+    /// Whether the last row's logits are wanted.
+    logits: bool,
+}
+
+/// Runs sequences on a runner.
+///
+/// A sequence keeps its tokens and their cache until it is closed, so a conversation goes on where it
+/// stopped ([`Engine::extend`]). Generations of all sequences advance together, one [`Engine::step`] at a
+/// time. After a generation has started, its steps allocate nothing.
+pub struct Engine {
+    runner: Box<dyn Runner>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    /// Most bytes of text one token can add.
+    piece: usize,
+    clock: Clock,
+    vocab: usize,
+    context: usize,
+    /// Most rows of prompts a step takes.
+    chunk: usize,
+    /// Pages, by cache group.
+    pools: Vec<Pool>,
+    slots: Vec<Option<Sequence>>,
+    /// Serial number of the next sequence.
+    serial: u32,
+    /// Slot that is served first in the next step.
+    turn: usize,
+    batch: Batch,
+    turns: Vec<Turn>,
+}
+
+impl Engine {
+    /// An engine on `runner`. Without a tokenizer there are tokens, but no text, no stop strings and no
+    /// end tokens.
+    pub fn new(runner: Box<dyn Runner>, tokenizer: Option<Arc<Tokenizer>>, clock: Clock) -> Engine {
+        let options = *runner.options();
+        let groups = runner.plan().kv.len();
+        // A broken character becomes U+FFFD, three bytes for one; a few bytes may wait from tokens before.
+        let bytes = |tokenizer: &Arc<Tokenizer>| {
+            let longest = (0..tokenizer.len() as u32).map(|id| tokenizer.bytes(id).len()).max();
+            3 * (longest.unwrap_or(0) + 4)
+        };
+        Engine {
+            piece: tokenizer.as_ref().map_or(0, bytes),
+            vocab: runner.plan().shape.vocab,
+            context: runner.plan().context.min(options.pages * PAGE),
+            chunk: options.rows,
+            pools: (0..groups).map(|_| Pool::new(options.pages)).collect(),
+            slots: (0..options.slots).map(|_| None).collect(),
+            serial: 0,
+            turn: 0,
+            batch: Batch { rows: Vec::with_capacity(options.rows) },
+            turns: Vec::with_capacity(options.slots),
+            runner,
+            tokenizer,
+            clock,
+        }
+    }
+
+    /// The runner: its plan, options, memory and times.
+    pub fn runner(&self) -> &dyn Runner {
+        &*self.runner
+    }
+
+    /// Turns the runner's tracing on or off and clears its times.
+    pub fn trace(&mut self, on: bool) {
+        self.runner.trace(on);
+    }
+
+    /// Most tokens a sequence can cache.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Takes at most `rows` rows of prompts a step: shorter steps, so cancelling and other sequences wait
+    /// less. Kept within 1 and what the runner was loaded with, which is also the default.
+    pub fn set_chunk(&mut self, rows: usize) {
+        self.chunk = rows.clamp(1, self.runner.options().rows.max(1));
+    }
+
+    /// An empty sequence.
+    ///
+    /// # Errors
+    /// [`Error::Slots`] when all are taken.
+    pub fn open(&mut self) -> Result<SequenceId, Error> {
+        let free = self.slots.iter().position(Option::is_none);
+        let slot = free.ok_or(Error::Slots { slots: self.slots.len() })?;
+        let id = SequenceId { slot: slot as u32, serial: self.serial };
+        self.serial = self.serial.wrapping_add(1);
+        self.slots[slot] = Some(Sequence::new(id, self.context, self.pools.len()));
+        Ok(id)
+    }
+
+    /// Ends a sequence: its pages and slot are free again. No events follow. Closed ids are ignored.
+    pub fn close(&mut self, id: SequenceId) {
+        if self.sequence(id).is_ok()
+            && let Some(mut sequence) = self.slots[id.slot as usize].take()
+        {
+            sequence.truncate(0, &mut self.pools);
+        }
+    }
+
+    /// A second sequence with the same tokens, sharing the cache of the first; neither sees what the other
+    /// does from here on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Busy`] while it generates, [`Error::Slots`].
+    pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId, Error> {
+        self.idle(id)?;
+        let fork = self.open()?;
+        let [Some(from), Some(to)] = self
+            .slots
+            .get_disjoint_mut([id.slot as usize, fork.slot as usize])
+            .expect("a sequence in use and one just opened have two slots")
+        else {
+            return Err(Error::Closed { slot: id.slot });
+        };
+        to.ids.extend_from_slice(&from.ids);
+        to.cached = from.cached;
+        let tables = to.tables.iter_mut().zip(&from.tables).zip(&mut self.pools);
+        for (group, ((to, from), pool)) in tables.enumerate() {
+            to.share(from, from.pages().len(), pool);
+            self.runner.map(fork.slot as usize, group, 0, to.pages());
+        }
+        Ok(fork)
+    }
+
+    /// The tokens of a sequence: prompt and answer. The last may not be cached yet.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn ids(&self, id: SequenceId) -> Result<&[u32], Error> {
+        Ok(&self.sequence(id)?.ids)
+    }
+
+    /// Forgets the tokens of a sequence from position `len` on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Busy`] while it generates.
+    pub fn truncate(&mut self, id: SequenceId, len: usize) -> Result<(), Error> {
+        self.idle(id)?;
+        let Self { slots, pools, .. } = self;
+        if let Some(sequence) = &mut slots[id.slot as usize] {
+            sequence.truncate(len, pools);
+        }
+        Ok(())
+    }
+
+    /// Opens a sequence and starts to generate after `prompt`.
+    ///
+    /// # Errors
+    /// Those of [`Engine::open`] and [`Engine::extend`].
+    pub fn start(&mut self, prompt: &[u32], params: &Params) -> Result<SequenceId, Error> {
+        let id = self.open()?;
+        let started = self.extend(id, prompt, params);
+        if started.is_err() {
+            self.close(id);
+        }
+        started.map(|_| id)
+    }
+
+    /// Starts to generate after `prompt`, the *whole* text so far in tokens; returns how many of them the
+    /// sequence had cached already. What it had beyond the common beginning is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Busy`]; [`Error::Empty`], [`Error::TooLong`], [`Error::Token`] for the
+    /// prompt; [`Error::Setting`] for the parameters. Then the sequence is as it was.
+    pub fn extend(&mut self, id: SequenceId, prompt: &[u32], params: &Params) -> Result<usize, Error> {
+        self.idle(id)?;
+        self.check(prompt, self.context)?;
+        let Self { slots, pools, .. } = self;
+        let Some(sequence) = &mut slots[id.slot as usize] else { return Ok(0) };
+        let cached = sequence.ids[..sequence.cached].iter();
+        let common = cached.zip(prompt).take_while(|(old, new)| old == new).count();
+        // The last token is always computed: its logits are needed.
+        let reused = common.min(prompt.len() - 1);
+        let generation = Generation::new(
+            params,
+            Setting {
+                id,
+                tokenizer: self.tokenizer.clone().map(|tokenizer| (tokenizer, self.piece)),
+                vocab: self.vocab,
+                context: self.context,
+                prompt,
+                reused,
+                now: (self.clock)(),
+            },
+        )?;
+        sequence.truncate(reused, pools);
+        sequence.ids.extend_from_slice(&prompt[reused..]);
+        sequence.generation = Some(generation);
+        Ok(reused)
+    }
+
+    /// Asks a generation to end; it does at the start of the next step. Does nothing to others.
+    pub fn cancel(&mut self, id: SequenceId) {
+        if let Some(Some(sequence)) = self.slots.get_mut(id.slot as usize)
+            && sequence.id == id
+            && let Some(generation) = &mut sequence.generation
+        {
+            generation.cancelled = true;
+        }
+    }
+
+    /// Whether anything is being generated.
+    pub fn running(&self) -> bool {
+        self.slots.iter().flatten().any(|sequence| sequence.generation.is_some())
+    }
+
+    /// One step of the runner for all generations: the next token of each and a chunk of prompts.
+    ///
+    /// `on` is told what happened. Returns whether anything is still being generated.
+    ///
+    /// # Errors
+    /// The device went away; the engine is of no use any more.
+    pub fn step(&mut self, on: &mut dyn FnMut(SequenceId, Event<'_>)) -> Result<bool, Lost> {
+        self.schedule(on);
+        if !self.turns.is_empty() {
+            self.runner.step(&self.batch)?;
+            self.deliver(on);
+        }
+        Ok(self.running())
+    }
+
+    /// Steps until the generation of `id` ends; asks `cancelled` before each step.
+    ///
+    /// Other sequences advance too, but their events are not told.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::Idle`] if nothing was started; [`Error::Lost`].
+    pub fn run(
+        &mut self,
+        id: SequenceId,
+        cancelled: &dyn Fn() -> bool,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Summary, Error> {
+        if self.sequence(id)?.generation.is_none() {
+            return Err(Error::Idle { slot: id.slot });
+        }
+        let mut summary = None;
+        loop {
+            if let Some(summary) = summary {
+                return Ok(summary);
+            }
+            if cancelled() {
+                self.cancel(id);
+            }
+            self.step(&mut |of, event| {
+                if of == id {
+                    if let Event::Finished(end) = event {
+                        summary = Some(end);
+                    }
+                    on(event);
+                }
+            })?;
+        }
+    }
+
+    /// Computes `ids` after what a sequence has cached, without choosing anything: `on` gets the logits of
+    /// those whose place in `ids` is in `wanted`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Busy`], [`Error::TooLong`], [`Error::Token`], [`Error::Lost`].
+    pub fn feed(
+        &mut self,
+        id: SequenceId,
+        ids: &[u32],
+        wanted: Range<usize>,
+        on: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let cached = self.idle(id)?.cached;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.check(ids, self.context - cached)?;
+        let logit_rows = self.runner.options().logit_rows.max(1);
+        let Self { slots, pools, runner, batch, .. } = self;
+        let Some(sequence) = &mut slots[id.slot as usize] else { return Ok(()) };
+        sequence.truncate(cached, pools);
+        let reached = sequence.reserve(cached + ids.len(), pools, &mut **runner);
+        if reached < cached + ids.len() {
+            sequence.truncate(cached, pools);
+            return Err(Error::TooLong { tokens: ids.len(), room: reached - cached });
+        }
+        let mut from = 0;
+        while from < ids.len() {
+            let mut to = (from + self.chunk).min(ids.len());
+            if from < wanted.end {
+                to = to.min(from.max(wanted.start).saturating_add(logit_rows));
+            }
+            batch.rows.clear();
+            batch.rows.extend((from..to).map(|i| Row {
+                slot: id.slot,
+                position: (cached + i) as u32,
+                token: ids[i],
+                logits: wanted.contains(&i),
+            }));
+            runner.step(batch)?;
+            sequence.ids.extend_from_slice(&ids[from..to]);
+            sequence.cached = cached + to;
+            let rows = (from..to).filter(|i| wanted.contains(i));
+            rows.zip(runner.logits().chunks_exact(self.vocab)).for_each(|(i, row)| on(i, row));
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// The logits of `ids` at the places in `wanted`, computed in a sequence of their own.
+    ///
+    /// # Errors
+    /// Those of [`Engine::open`] and [`Engine::feed`].
+    pub fn logits(
+        &mut self,
+        ids: &[u32],
+        wanted: Range<usize>,
+        on: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let id = self.open()?;
+        let fed = self.feed(id, ids, wanted, on);
+        self.close(id);
+        fed
+    }
+
+    /// Chooses the rows of the next step: tokens being generated first, then prompts in chunks, both
+    /// beginning with another slot each time so that all get their turn.
+    fn schedule(&mut self, on: Listener) {
+        self.batch.rows.clear();
+        self.turns.clear();
+        self.turn = (self.turn + 1) % self.slots.len().max(1);
+        for slot in 0..self.slots.len() {
+            let cancelled = |sequence: &Sequence| sequence.generation.as_ref().is_some_and(|g| g.cancelled);
+            if self.slots[slot].as_ref().is_some_and(cancelled) {
+                self.finish(slot, Finish::Cancelled, on);
+            }
+        }
+        let options = *self.runner.options();
+        let (mut rows, mut logits, mut chunk) = (options.rows, options.logit_rows, self.chunk);
+        for prompts in [false, true] {
+            for i in 0..self.slots.len() {
+                let slot = (self.turn + i) % self.slots.len();
+                let Some(sequence) = &mut self.slots[slot] else { continue };
+                let pending = sequence.pending();
+                if sequence.generation.is_none() || pending == 0 || (pending > 1) != prompts {
+                    continue;
+                }
+                let most = if prompts { rows.min(chunk) } else { rows };
+                // Without room for its logits, a prompt stops before its last token.
+                let useful = if logits > 0 { pending } else { pending - 1 };
+                let want = most.min(useful);
+                if want == 0 {
+                    continue;
+                }
+                let from = sequence.cached;
+                let to = sequence.reserve(from + want, &mut self.pools, &mut *self.runner);
+                if to == from {
+                    self.finish(slot, Finish::Length, on);
+                    continue;
+                }
+                let turn = Turn { slot, rows: to - from, logits: to == sequence.ids.len() };
+                let tokens = sequence.ids[from..to].iter().zip(from as u32..);
+                self.batch.rows.extend(tokens.map(|(&token, position)| Row {
+                    slot: slot as u32,
+                    position,
+                    token,
+                    logits: turn.logits && position as usize + 1 == to,
+                }));
+                rows -= turn.rows;
+                logits -= turn.logits as usize;
+                chunk -= if prompts { turn.rows } else { 0 };
+                self.turns.push(turn);
+            }
+        }
+    }
+
+    /// Takes the results of a step to the generations.
+    fn deliver(&mut self, on: Listener) {
+        let now = (self.clock)();
+        let mut row = 0;
+        for i in 0..self.turns.len() {
+            let turn = self.turns[i];
+            let Some(sequence) = &mut self.slots[turn.slot] else { continue };
+            let Some(generation) = &mut sequence.generation else { continue };
+            sequence.cached += turn.rows;
+            if !generation.prompt_known() {
+                let done = generation.prompt - (sequence.ids.len() - sequence.cached);
+                on(sequence.id, Event::Prompt { done, total: generation.prompt });
+            }
+            if !turn.logits {
+                continue;
+            }
+            generation.prompt_ended(now);
+            let logits = &self.runner.logits()[row * self.vocab..(row + 1) * self.vocab];
+            row += 1;
+            let mut end = (!generation.wants_more()).then_some(Finish::Length);
+            if end.is_none() {
+                let (token, finish) = generation.choose(logits, on);
+                generation.token_chosen((self.clock)());
+                sequence.ids.push(token);
+                // The token just chosen would need a position.
+                end = finish.or((sequence.ids.len() > self.context).then_some(Finish::Length));
+            }
+            if let Some(finish) = end {
+                self.finish(turn.slot, finish, on);
+            }
+        }
+    }
+
+    /// Ends the generation in a slot.
+    fn finish(&mut self, slot: usize, finish: Finish, on: Listener) {
+        let now = (self.clock)();
+        let generation = self.slots[slot].as_mut().and_then(|sequence| sequence.generation.take());
+        if let Some(generation) = generation {
+            generation.finish(finish, now, on);
+        }
+    }
+
+    fn sequence(&self, id: SequenceId) -> Result<&Sequence, Error> {
+        match self.slots.get(id.slot as usize) {
+            Some(Some(sequence)) if sequence.id == id => Ok(sequence),
+            _ => Err(Error::Closed { slot: id.slot }),
+        }
+    }
+
+    /// A sequence that is not generating.
+    fn idle(&self, id: SequenceId) -> Result<&Sequence, Error> {
+        let sequence = self.sequence(id)?;
+        match sequence.generation {
+            None => Ok(sequence),
+            Some(_) => Err(Error::Busy { slot: id.slot }),
+        }
+    }
+
+    /// Whether tokens are of this model and at most `room`.
+    fn check(&self, ids: &[u32], room: usize) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Err(Error::Empty);
+        }
+        if ids.len() > room {
+            return Err(Error::TooLong { tokens: ids.len(), room });
+        }
+        let vocab = self.vocab;
+        let wrong = ids.iter().enumerate().find(|&(_, &id)| id as usize >= vocab);
+        wrong.map_or(Ok(()), |(index, &id)| Err(Error::Token { index, id, vocab }))
+    }
+}

@@ -1,0 +1,255 @@
+//! One answer in the making: what was asked, how far it is, when it ends.
+
+use crate::sample::{self, Sampler, Sampling};
+use crate::stop::Stops;
+use text::{Stream, Tokenizer};
+use crate::{Error, SequenceId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What to generate.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params {
+    /// Most tokens to choose; `None` until the context is full.
+    pub max_tokens: Option<usize>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Strings that end the text; they are not delivered. Need a tokenizer.
+    pub stop: Vec<String>,
+    /// Tokens that end the text, besides the model's own; they are not delivered as text.
+    pub stop_ids: Vec<u32>,
+    /// Forbid the model's own end tokens instead of ending at them.
+    pub ignore_eos: bool,
+    /// Report each chosen token's log-probability.
+    pub logprobs: bool,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// A stop string, a stop id or the model's end token.
+    Stop,
+    /// As many tokens as asked for, or no room for more.
+    Length,
+    /// [`crate::Engine::cancel`].
+    Cancelled,
+}
+
+/// What a generation did and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Why it ended.
+    pub finish: Finish,
+    /// Prompt tokens found in the cache.
+    pub reused: usize,
+    /// Prompt tokens computed.
+    pub prompt: usize,
+    /// From the request to the prompt's logits.
+    pub prompt_time: Duration,
+    /// From the request to the first token; `None` if none was chosen.
+    pub first: Option<Duration>,
+    /// Tokens chosen, the end token included.
+    pub generated: usize,
+    /// From the first token to the end.
+    pub time: Duration,
+}
+
+impl Summary {
+    /// Prompt tokens computed a second.
+    pub fn prompt_rate(&self) -> f64 {
+        rate(self.prompt, self.prompt_time)
+    }
+
+    /// Tokens a second after the first, which belongs to the prompt's time.
+    pub fn rate(&self) -> f64 {
+        rate(self.generated.saturating_sub(1), self.time)
+    }
+}
+
+fn rate(count: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+/// What a step did for one sequence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// A part of the prompt was computed.
+    Prompt {
+        /// Tokens computed so far.
+        done: usize,
+        /// Tokens to compute: those not found in the cache.
+        total: usize,
+    },
+    /// A token was chosen.
+    Token {
+        /// Its id.
+        id: u32,
+        /// ln of the model's probability of it, if asked for.
+        logprob: Option<f32>,
+    },
+    /// Text that is certain, in whole characters, never empty; follows its token, often tokens later.
+    Text(&'a str),
+    /// The last event.
+    Finished(Summary),
+}
+
+/// Who listens to the events of a step.
+pub(crate) type Listener<'a> = &'a mut dyn FnMut(SequenceId, Event<'_>);
+
+/// Text from tokens.
+struct Words {
+    tokenizer: Arc<Tokenizer>,
+    stream: Stream,
+    stops: Stops,
+}
+
+impl Words {
+    /// Delivers what is certain; whether a stop string ended the text.
+    fn deliver(&mut self, id: SequenceId, on: Listener) -> bool {
+        let (ready, stopped) = self.stops.ready();
+        if ready > 0 {
+            on(id, Event::Text(&self.stops.held()[..ready]));
+        }
+        self.stops.delivered(ready);
+        stopped
+    }
+}
+
+/// A generation under way.
+pub(crate) struct Generation {
+    /// A request to end before the next step.
+    pub(crate) cancelled: bool,
+    /// Prompt tokens to compute.
+    pub(crate) prompt: usize,
+    id: SequenceId,
+    words: Option<Words>,
+    sampler: Sampler,
+    stop_ids: Vec<u32>,
+    max_tokens: usize,
+    heed_ends: bool,
+    logprobs: bool,
+    reused: usize,
+    started: Duration,
+    prompt_end: Option<Duration>,
+    first: Option<Duration>,
+    generated: usize,
+}
+
+/// What a generation needs to know of its model and prompt.
+pub(crate) struct Setting<'a> {
+    pub(crate) id: SequenceId,
+    /// With the most bytes one of its tokens can add to the text.
+    pub(crate) tokenizer: Option<(Arc<Tokenizer>, usize)>,
+    pub(crate) vocab: usize,
+    pub(crate) context: usize,
+    pub(crate) prompt: &'a [u32],
+    pub(crate) reused: usize,
+    pub(crate) now: Duration,
+}
+
+impl Generation {
+    /// Checks the parameters and reserves everything later steps need.
+    pub(crate) fn new(params: &Params, setting: Setting) -> Result<Generation, Error> {
+        let mut sampling = params.sampling.clone();
+        let words = match setting.tokenizer {
+            Some((tokenizer, piece)) => {
+                if params.ignore_eos {
+                    let ends = (0..setting.vocab as u32).filter(|&token| tokenizer.is_end(token));
+                    sampling.logit_bias.extend(ends.map(|token| (token, f32::NEG_INFINITY)));
+                }
+                let stops = Stops::new(&params.stop, piece)?;
+                Some(Words { tokenizer, stream: Stream::default(), stops })
+            }
+            None if params.stop.is_empty() => None,
+            None => {
+                let (value, want) = (params.stop.join(", "), "empty for a model without a tokenizer");
+                return Err(Error::Setting { field: "stop", value, want });
+            }
+        };
+        let mut sampler = Sampler::new(&sampling, setting.vocab, setting.context)?;
+        let recent = setting.prompt.len().saturating_sub(sampling.repeat_last_n);
+        setting.prompt[recent..].iter().for_each(|&token| sampler.accept(token));
+        Ok(Generation {
+            cancelled: false,
+            prompt: setting.prompt.len() - setting.reused,
+            id: setting.id,
+            words,
+            sampler,
+            stop_ids: params.stop_ids.clone(),
+            max_tokens: params.max_tokens.unwrap_or(usize::MAX),
+            heed_ends: !params.ignore_eos,
+            logprobs: params.logprobs,
+            reused: setting.reused,
+            started: setting.now,
+            prompt_end: None,
+            first: None,
+            generated: 0,
+        })
+    }
+
+    /// Whether logits are still of use: a request for no tokens only computes its prompt.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.generated < self.max_tokens
+    }
+
+    /// Whether the whole prompt is computed.
+    pub(crate) fn prompt_known(&self) -> bool {
+        self.prompt_end.is_some()
+    }
+
+    /// The prompt's last step ended at `now`, if it had not before.
+    pub(crate) fn prompt_ended(&mut self, now: Duration) {
+        self.prompt_end.get_or_insert(now);
+    }
+
+    /// Chooses a token, tells of it and of the text that becomes certain; why the generation ends, if it
+    /// does.
+    pub(crate) fn choose(&mut self, logits: &[f32], on: Listener) -> (u32, Option<Finish>) {
+        let token = self.sampler.sample(logits);
+        self.sampler.accept(token);
+        self.generated += 1;
+        let logprob = self.logprobs.then(|| sample::logprob(logits, token));
+        on(self.id, Event::Token { id: token, logprob });
+        let mut ended = self.stop_ids.contains(&token);
+        if let Some(words) = &mut self.words {
+            ended |= self.heed_ends && words.tokenizer.is_end(token);
+            if !ended {
+                words.stream.push(&words.tokenizer, token, words.stops.text());
+                ended = words.deliver(self.id, on);
+            }
+        }
+        let finish = match ended {
+            true => Some(Finish::Stop),
+            false => (!self.wants_more()).then_some(Finish::Length),
+        };
+        (token, finish)
+    }
+
+    /// The first token was chosen at `now`, if none was before.
+    pub(crate) fn token_chosen(&mut self, now: Duration) {
+        self.first.get_or_insert(now);
+    }
+
+    /// Delivers what was held back, then the summary.
+    pub(crate) fn finish(mut self, finish: Finish, now: Duration, on: Listener) {
+        if let Some(words) = &mut self.words {
+            words.stream.finish(words.stops.text());
+            words.deliver(self.id, on);
+            let rest = words.stops.rest();
+            if !rest.is_empty() {
+                on(self.id, Event::Text(rest));
+            }
+        }
+        let since = |time: Duration| time.saturating_sub(self.started);
+        let summary = Summary {
+            finish,
+            reused: self.reused,
+            prompt: self.prompt,
+            prompt_time: since(self.prompt_end.unwrap_or(now)),
+            first: self.first.map(since),
+            generated: self.generated,
+            time: self.first.map_or(Duration::ZERO, |first| now.saturating_sub(first)),
+        };
+        on(self.id, Event::Finished(summary));
+    }
+}

@@ -1,0 +1,215 @@
+//! A runner without a model: its logits are a hash of everything a row may see.
+//!
+//! It keeps tokens in pages as a real runner keeps keys and values, and reads them back through the
+//! mapped page lists. A page mapped wrongly, shared wrongly or not copied, a position or a token out of
+//! place: each changes the tokens that come out.
+
+use model::cost::Memory;
+use model::plan::{KvGroup, Shape};
+use model::runner::{KvType, Lost, OpTime, PAGE};
+use model::{Batch, LoadOptions, Plan, Runner};
+
+/// What a page keeps of a position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cell {
+    /// Position + 1; 0 where nothing was written.
+    written: u32,
+    token: u32,
+}
+
+/// Page of a position that is not mapped.
+const UNMAPPED: u32 = u32::MAX;
+
+/// The fake. Steps allocate nothing.
+pub struct FakeRunner {
+    plan: Plan,
+    options: LoadOptions,
+    /// `[group][page][PAGE]`.
+    storage: Vec<Vec<[Cell; PAGE]>>,
+    /// `[slot][group][index]`: pages.
+    tables: Vec<Vec<Vec<u32>>>,
+    logits: Vec<f32>,
+    /// Steps left before the device goes away.
+    steps_left: Option<usize>,
+    /// Steps run.
+    steps: usize,
+}
+
+/// A plan without operations: all the fake and the engine look at.
+///
+/// `windows` has one entry a cache group.
+pub fn fake_plan(vocab: usize, context: usize, windows: &[Option<usize>]) -> Plan {
+    let group = |(layer, &window)| KvGroup { window, layers: vec![layer] };
+    let kv: Vec<KvGroup> = windows.iter().enumerate().map(group).collect();
+    let layers = kv.len();
+    let shape = Shape { dim: 1, heads: 1, kv_heads: 1, head_dim: 1, ff: 1, vocab, layers, eps: 1e-6 };
+    Plan { shape, context, ops: vec![], weights: vec![], vectors: vec![], ropes: vec![], kv }
+}
+
+/// Options for `slots` sequences that share `pages` pages a group.
+pub fn fake_options(rows: usize, logit_rows: usize, slots: usize, pages: usize) -> LoadOptions {
+    LoadOptions { rows, logit_rows, slots, pages, kv: KvType::F16, threads: 1 }
+}
+
+impl FakeRunner {
+    /// A fake for a plan, of which it uses vocabulary, context and cache groups.
+    pub fn new(plan: Plan, options: LoadOptions) -> FakeRunner {
+        let (groups, lists) = (plan.kv.len(), plan.context.div_ceil(PAGE).max(options.pages));
+        FakeRunner {
+            storage: vec![vec![[Cell::default(); PAGE]; options.pages]; groups],
+            tables: vec![vec![vec![UNMAPPED; lists]; groups]; options.slots],
+            logits: Vec::with_capacity(options.logit_rows * plan.shape.vocab),
+            plan,
+            options,
+            steps_left: None,
+            steps: 0,
+        }
+    }
+
+    /// Lets the device go away after this many more steps.
+    #[must_use]
+    pub fn lost_after(mut self, steps: usize) -> FakeRunner {
+        self.steps_left = Some(steps);
+        self
+    }
+
+    /// Steps run so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    fn cell(&mut self, slot: u32, group: usize, position: u32) -> &mut Cell {
+        let (index, within) = (position as usize / PAGE, position as usize % PAGE);
+        let page = self.tables[slot as usize][group][index];
+        assert_ne!(page, UNMAPPED, "position {position} of slot {slot}, group {group}, is not mapped");
+        &mut self.storage[group][page as usize][within]
+    }
+
+    /// Hash of what a row at `position` sees in all groups.
+    fn seen(&mut self, slot: u32, position: u32) -> u64 {
+        let mut hash = 0;
+        for group in 0..self.plan.kv.len() {
+            let window = self.plan.kv[group].window.unwrap_or(usize::MAX);
+            let first = (position as usize + 1).saturating_sub(window) as u32;
+            for p in first..=position {
+                let cell = *self.cell(slot, group, p);
+                hash = mix(hash ^ (u64::from(cell.written) << 32 | u64::from(cell.token)));
+            }
+            hash = mix(hash ^ group as u64);
+        }
+        hash
+    }
+}
+
+/// The finisher of SplitMix64.
+fn mix(x: u64) -> u64 {
+    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The logit of a token after a history with this hash, in [−4, 4).
+fn logit(hash: u64, token: usize) -> f32 {
+    (mix(hash ^ (token as u64).wrapping_mul(0xd605_bbb5_8c8a_bc03)) >> 40) as f32 / (1 << 21) as f32 - 4.0
+}
+
+/// Logits after `history`, computed without pages: what [`FakeRunner`] must give for its last token.
+pub fn fake_logits(plan: &Plan, history: &[u32]) -> Vec<f32> {
+    let mut hash = 0;
+    for (group, kv) in plan.kv.iter().enumerate() {
+        let first = history.len().saturating_sub(kv.window.unwrap_or(usize::MAX));
+        for (i, &token) in history.iter().enumerate().skip(first) {
+            hash = mix(hash ^ ((i as u64 + 1) << 32 | u64::from(token)));
+        }
+        hash = mix(hash ^ group as u64);
+    }
+    (0..plan.shape.vocab).map(|token| logit(hash, token)).collect()
+}
+
+impl Runner for FakeRunner {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn options(&self) -> &LoadOptions {
+        &self.options
+    }
+
+    fn memory(&self) -> Memory {
+        self.plan.memory(&self.options)
+    }
+
+    fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
+        for (i, &page) in pages.iter().enumerate() {
+            assert!((page as usize) < self.options.pages, "page {page} does not exist");
+            self.tables[slot][group][first + i] = page;
+        }
+    }
+
+    fn copy_page(&mut self, group: usize, from: u32, to: u32) {
+        self.storage[group][to as usize] = self.storage[group][from as usize];
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<(), Lost> {
+        if let Some(left) = &mut self.steps_left {
+            let lost = || Lost { device: "fake".to_owned(), cause: "told to".to_owned() };
+            *left = left.checked_sub(1).ok_or_else(lost)?;
+        }
+        self.steps += 1;
+        assert!(!batch.rows.is_empty(), "a step without rows");
+        assert!(batch.rows.len() <= self.options.rows, "more rows than loaded for");
+        let wanted = batch.rows.iter().filter(|row| row.logits).count();
+        assert!(wanted <= self.options.logit_rows, "more rows with logits than loaded for");
+        for pair in batch.rows.windows(2) {
+            let [a, b] = [pair[0], pair[1]];
+            assert!(a.slot != b.slot || b.position == a.position + 1, "positions of a slot must rise by one");
+        }
+        for row in &batch.rows {
+            assert!((row.token as usize) < self.plan.shape.vocab, "token {} does not exist", row.token);
+            assert!((row.position as usize) < self.plan.context, "position {} is too far", row.position);
+            for group in 0..self.plan.kv.len() {
+                *self.cell(row.slot, group, row.position) =
+                    Cell { written: row.position + 1, token: row.token };
+            }
+        }
+        self.logits.clear();
+        for row in batch.rows.iter().filter(|row| row.logits) {
+            let hash = self.seen(row.slot, row.position);
+            self.logits.extend((0..self.plan.shape.vocab).map(|token| logit(hash, token)));
+        }
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    fn times(&self) -> &[OpTime] {
+        &[]
+    }
+
+    fn trace(&mut self, _on: bool) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Row;
+
+    #[test]
+    fn pages_decide_what_a_row_sees() {
+        let plan = fake_plan(11, 128, &[None, Some(5)]);
+        let run = |pages: [u32; 3]| {
+            let mut runner = FakeRunner::new(plan.clone(), fake_options(96, 1, 1, 3));
+            (0..2).for_each(|group| runner.map(0, group, 0, &pages));
+            let row = |i| Row { slot: 0, position: i, token: i % 11, logits: i == 69 };
+            runner.step(&Batch { rows: (0..70).map(row).collect() }).expect("it is never lost");
+            runner.logits().to_vec()
+        };
+        let history: Vec<u32> = (0..70).map(|i| i % 11).collect();
+        assert_eq!(run([0, 1, 2]), fake_logits(&plan, &history));
+        assert_eq!(run([2, 0, 1]), fake_logits(&plan, &history));
+        assert_ne!(run([0, 0, 1]), fake_logits(&plan, &history), "a page used twice must show");
+    }
+}
