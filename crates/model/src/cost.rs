@@ -83,7 +83,9 @@ impl Plan {
     pub fn step_products(&self) -> u64 {
         let of = |op: &Op| match op {
             Op::Embed { .. } => 0,
-            _ => self.weights_of(op).iter().map(|&id| self.weight(id)).map(|w| (w.rows * w.cols) as u64).sum(),
+            _ => {
+                self.weights_of(op).iter().map(|&id| self.weight(id)).map(|w| (w.rows * w.cols) as u64).sum()
+            }
         };
         self.ops.iter().map(of).sum()
     }

@@ -1,6 +1,8 @@
 //! Spec to plan: the one place that knows the order of a layer.
 
-use crate::plan::{Buf, GateUp, KvGroup, Op, Output, Plan, RowOrder, Shape, Vector, VectorId, Weight, WeightId};
+use crate::plan::{
+    Buf, GateUp, KvGroup, Op, Output, Plan, RowOrder, Shape, Vector, VectorId, Weight, WeightId,
+};
 use crate::rope::RopeTable;
 use crate::{Error, Layer, Rope, RopeFactors, RopeLayout, Spec};
 use gguf::{Gguf, Tensor};
@@ -10,8 +12,7 @@ use std::collections::HashSet;
 /// Writes the plan of `spec` for runs of up to `context` positions, checking every tensor on the way.
 pub(crate) fn emit(file: &Gguf, spec: &Spec, context: usize) -> Result<Plan, Error> {
     let mut emit = Emit::new(file, spec);
-    let ropes =
-        spec.ropes.iter().map(|rope| emit.rope(rope, context)).collect::<Result<Vec<_>, _>>()?;
+    let ropes = spec.ropes.iter().map(|rope| emit.rope(rope, context)).collect::<Result<Vec<_>, _>>()?;
     let table = emit.weight("token_embd.weight", spec.vocab, spec.dim, RowOrder::Stored)?;
     emit.op(Op::Embed { table, scale: spec.embed_scale });
     for (index, layer) in spec.layers.iter().enumerate() {
@@ -92,9 +93,7 @@ impl<'a> Emit<'a> {
         // Layers without positions are stored in the same order: rows of Q and K may move together freely.
         let halves = match spec.rope_layout {
             RopeLayout::Halves => RowOrder::Stored,
-            RopeLayout::Interleaved => {
-                RowOrder::Halves { head_dim: spec.head_dim, dims: spec.ropes[0].dims }
-            }
+            RopeLayout::Interleaved => RowOrder::Halves { head_dim: spec.head_dim, dims: spec.ropes[0].dims },
         };
         let outputs = vec![
             self.output(index, "attn_q", q, halves, Buf::Q)?,
@@ -158,11 +157,7 @@ impl<'a> Emit<'a> {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::Missing {
-            file: self.file.name().to_owned(),
-            name: name.to_owned(),
-            family: self.spec.family,
-        }
+        Error::Missing { file: self.file.name().to_owned(), name: name.to_owned(), family: self.spec.family }
     }
 
     fn tensor(&mut self, name: &str, cols: usize, rows: usize) -> Result<&'a Tensor, Error> {
@@ -199,7 +194,12 @@ impl<'a> Emit<'a> {
         Ok(VectorId(self.vectors.len() - 1))
     }
 
-    fn optional_vector(&mut self, name: &str, len: usize, order: RowOrder) -> Result<Option<VectorId>, Error> {
+    fn optional_vector(
+        &mut self,
+        name: &str,
+        len: usize,
+        order: RowOrder,
+    ) -> Result<Option<VectorId>, Error> {
         match self.file.tensor(name) {
             Some(_) => self.vector(name, len, order).map(Some),
             None => Ok(None),

@@ -29,7 +29,9 @@ pub enum Error {
         why: String,
     },
     /// An option of the family that we do not have.
-    #[error("{file}: {key} is {value}, which family {family} does not support here; convert the model without it")]
+    #[error(
+        "{file}: {key} is {value}, which family {family} does not support here; convert the model without it"
+    )]
     Option {
         /// The file.
         file: String,
@@ -73,7 +75,9 @@ pub enum Error {
         format: &'static str,
     },
     /// A tensor that the plan does not use: running without it would be a guess.
-    #[error("{file}: tensor {name} is not part of family {family} as known here; the model needs something this build lacks")]
+    #[error(
+        "{file}: tensor {name} is not part of family {family} as known here; the model needs something this build lacks"
+    )]
     Unused {
         /// The file.
         file: String,

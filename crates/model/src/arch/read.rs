@@ -142,7 +142,10 @@ impl Reader<'_> {
     pub(super) fn decoder(&self, rope_layout: RopeLayout) -> Result<Spec, Error> {
         for name in REFUSED {
             let key = self.key(name);
-            if let Some(value) = self.file.get(&key).filter(|value| value.as_f64() != Some(0.0)) {
+            let zero = |value: &gguf::Value| {
+                value.as_integer() == Some(0) || matches!(value, gguf::Value::F32(x) if *x == 0.0)
+            };
+            if let Some(value) = self.file.get(&key).filter(|value| !zero(value)) {
                 let value = value.to_string();
                 let file = self.file.name().to_owned();
                 return Err(Error::Option { file, key, value, family: self.family });
