@@ -12,7 +12,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   ci [--without STEP]...   all checks; STEP is one of: house fmt clippy test doc
-  house                    the house rules alone: where unsafe is, sizes of files
+  house                    the rules no tool checks: memory safety by crate, sizes of files
   lines [BASE]             lines per crate, and the change since the commit BASE
 ";
 
