@@ -4,12 +4,12 @@ use crate::Error;
 use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Summary};
 use crate::kv::Pool;
 use crate::sequence::{Sequence, SequenceId};
-use text::Tokenizer;
 use model::runner::{Lost, PAGE};
 use model::{Batch, Row, Runner};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use text::Tokenizer;
 
 /// Time since some fixed moment. The engine has no clock of its own, so that tests can fake it.
 pub type Clock = Box<dyn Fn() -> Duration + Send>;

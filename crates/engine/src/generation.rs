@@ -2,10 +2,10 @@
 
 use crate::sample::{self, Sampler, Sampling};
 use crate::stop::Stops;
-use text::{Stream, Tokenizer};
 use crate::{Error, SequenceId};
 use std::sync::Arc;
 use std::time::Duration;
+use text::{Stream, Tokenizer};
 
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -154,11 +154,11 @@ impl Generation {
         let words = match setting.tokenizer {
             Some((tokenizer, piece)) => {
                 if params.ignore_eos {
-                    let ends = (0..setting.vocab as u32).filter(|&token| tokenizer.is_end(token));
-                    sampling.logit_bias.extend(ends.map(|token| (token, f32::NEG_INFINITY)));
+                    let ends = tokenizer.ends().iter().filter(|&&token| (token as usize) < setting.vocab);
+                    sampling.logit_bias.extend(ends.map(|&token| (token, f32::NEG_INFINITY)));
                 }
                 let stops = Stops::new(&params.stop, piece)?;
-                Some(Words { tokenizer, stream: Stream::default(), stops })
+                Some(Words { tokenizer, stream: Stream::new(), stops })
             }
             None if params.stop.is_empty() => None,
             None => {

@@ -175,3 +175,6 @@ impl Sampler {
         choose::draw(&self.candidates.list, self.settings.temperature, &mut self.rng)
     }
 }
+
+#[cfg(test)]
+mod tests;
