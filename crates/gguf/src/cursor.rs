@@ -43,13 +43,13 @@ impl<'s> Cursor<'s> {
         self.end - self.at()
     }
 
-    /// The flaw of a `what` of `need` bytes at `at`, for which the file is too short.
-    fn short(&self, at: u64, what: &str, need: u128) -> Flaw {
-        let left = self.end.saturating_sub(at);
+    /// The flaw of a `what` of `need` bytes, for which too little is left; `at` is its place.
+    fn short(&self, at: u64, what: &str, need: u64) -> Flaw {
+        let left = self.left();
         let problem = if self.end < self.source.len() {
             format!("{what} takes {need} bytes, and the header would pass {} MiB", limits::HEADER_BYTES >> 20)
         } else {
-            format!("{what} takes {need} bytes and the file has {left} left")
+            format!("{what} takes {need} bytes and {left} are left")
         };
         Flaw::Bad { at, problem }
     }
@@ -59,7 +59,7 @@ impl<'s> Cursor<'s> {
         if self.window.len() - self.next < n {
             let at = self.at();
             if (n as u64) > self.left() {
-                return Err(self.short(at, what, n as u128));
+                return Err(self.short(at, what, n as u64));
             }
             let size = self.left().min(WINDOW as u64) as usize;
             self.window.resize(size, 0);
@@ -90,12 +90,11 @@ impl<'s> Cursor<'s> {
         let at = self.at();
         let len = self.u64("its length")?;
         if len > self.left() {
-            return Err(self.short(at, what, len as u128));
+            return Err(self.short(at, what, len));
         }
         let mut len = len as usize;
-        if len > WINDOW {
-            reserve(out, len, at)?;
-        }
+        // Amortised, not exact: many long strings go into one list.
+        out.try_reserve(len).map_err(|_| no_memory(len, at))?;
         while len > 0 {
             let part = len.min(WINDOW);
             out.extend_from_slice(self.take(part, what)?);
@@ -104,7 +103,7 @@ impl<'s> Cursor<'s> {
         Ok(())
     }
 
-    /// A string on its own; `longest` bounds it before anything is allocated.
+    /// A string on its own.
     pub(crate) fn string(&mut self, what: &str) -> Result<Vec<u8>, Flaw> {
         let mut bytes = Vec::new();
         self.string_into(&mut bytes, what)?;
@@ -144,18 +143,22 @@ impl<'s> Cursor<'s> {
         Ok(values)
     }
 
-    /// Refuses a count whose items, of at least `each` bytes, cannot fit in what is left.
+    /// Refuses a count just read, whose items of at least `each` bytes cannot fit in what is left.
     pub(crate) fn check_count(&self, count: u64, each: u64, what: &str) -> Result<(), Flaw> {
-        let need = count as u128 * each as u128;
-        if need > self.left() as u128 {
-            return Err(self.short(self.at(), &format!("{what} of {count}"), need));
+        let (need, left) = (count as u128 * each as u128, self.left());
+        if need > left as u128 {
+            let problem = format!("{what} of {count} takes at least {need} bytes and {left} are left");
+            return Err(Flaw::Bad { at: self.at() - 8, problem });
         }
         Ok(())
     }
 }
 
-/// Room for `more` elements, or a flaw where the machine has none.
+/// Room for exactly `more` elements, or a flaw where the machine has none.
 pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize, at: u64) -> Result<(), Flaw> {
-    list.try_reserve_exact(more)
-        .map_err(|_| Flaw::Bad { at, problem: format!("no memory for {} bytes", more * size_of::<T>()) })
+    list.try_reserve_exact(more).map_err(|_| no_memory(more * size_of::<T>(), at))
+}
+
+fn no_memory(bytes: usize, at: u64) -> Flaw {
+    Flaw::Bad { at, problem: format!("the system has no memory for its {bytes} bytes") }
 }

@@ -32,15 +32,18 @@ pub(crate) fn check(source: &Source, file: &str) -> Result<u32, Error> {
 /// What people give by mistake, by its first bytes.
 fn other_format(first: &[u8]) -> &'static str {
     match first {
+        // The magic of four GGML formats, stored as a little-endian number.
         [b'F', b'U', b'G', b'G', ..] => {
             "is a byte-swapped GGUF file; convert the model again for little-endian machines"
         }
-        [b'l' | b't' | b'f' | b'a', _, b'g', b'g', ..] | [b'g', b'g', _, _, ..] => {
+        [b'l' | b't' | b'f' | b'a', _, b'g', b'g', ..] => {
             "is a GGML file from before GGUF; convert the original model to GGUF"
         }
         [b'P', b'K', 3, 4, ..] => "is a zip archive or PyTorch checkpoint; convert the model to GGUF",
         [0x1f, 0x8b, ..] => "is gzip-compressed; decompress it first",
-        [_, _, _, _, _, 0, 0, 0] => "is not a GGUF file, perhaps safetensors; convert the model to GGUF",
+        [1..=255, _, _, _, 0, 0, 0, 0] => {
+            "is not a GGUF file, perhaps safetensors; convert the model to GGUF"
+        }
         [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' '] => {
             "is a Git LFS pointer, not the model itself; fetch it with git lfs pull"
         }

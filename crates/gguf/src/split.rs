@@ -62,7 +62,7 @@ pub(crate) fn refuse(keys: &Keys, name: &str) -> Result<(), Error> {
     match Place::of(keys, name)? {
         None => Ok(()),
         Some(place) => {
-            let problem = format!("is one of {} shards; open it by its path", place.count);
+            let problem = format!("it is one of {} shards; open it by its path", place.count);
             Err(Error::Split { file: name.into(), problem })
         }
     }

@@ -25,7 +25,7 @@ use crate::error::{Error, shown, shown_path};
 use crate::keys::Keys;
 use crate::source::special;
 use crate::value::{Array, Value};
-use crate::{Gguf, limits};
+use crate::{Gguf, Tensor, limits};
 
 /// The header of a file to be: keys and tensors, in the order in which they are added.
 #[derive(Clone, Debug, Default)]
@@ -222,6 +222,18 @@ impl<W: Write> Body<W> {
         Ok(())
     }
 
+    /// Writes all of a tensor of another file as the current tensor's data, a few MiB at a time.
+    pub fn copy(&mut self, from: &Gguf, tensor: &Tensor) -> Result<(), Error> {
+        const CHUNK: u64 = 4 << 20;
+        let mut buffer = vec![0; tensor.bytes.min(CHUNK) as usize];
+        for offset in (0..tensor.bytes).step_by(CHUNK as usize) {
+            let part = &mut buffer[..(tensor.bytes - offset).min(CHUNK) as usize];
+            from.read(tensor, offset, part)?;
+            self.write(part)?;
+        }
+        Ok(())
+    }
+
     /// The tensor whose data comes next, `None` when all is written.
     pub fn current(&self) -> Option<&str> {
         self.parts.get(self.current).map(|(name, _)| name.as_str())
@@ -272,12 +284,10 @@ impl AtomicFile {
             },
             Err(_) => path.to_path_buf(),
         };
-        let name = path.file_name().ok_or_else(|| io::Error::other("it has no file name"))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(hidden);
-        let file = File::create_new(&partial)?;
+        if path.file_name().is_none() {
+            return Err(io::Error::other("it has no file name"));
+        }
+        let (file, partial) = create_partial(&path)?;
         let created = AtomicFile { out: Some(BufWriter::with_capacity(1 << 20, file)), partial, path };
         created.reserve(bytes)?;
         Ok(created)
@@ -304,9 +314,23 @@ impl AtomicFile {
         out.get_ref().sync_all()?;
         std::fs::rename(&self.partial, &self.path)?;
         self.out = None;
-        // The name itself is on the disk only once its folder is.
+        // The new name survives a power cut only once its folder is on the disk; not every file system
+        // can do that, and the data is safe either way.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())
+        let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
+
+/// A new hidden file beside `path`, on the same file system so that it can be renamed.
+fn create_partial(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut number = 0;
+    loop {
+        let partial = path.with_file_name(format!(".gguf-{}-{number}.partial", std::process::id()));
+        match File::create_new(&partial) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            result => return result.map(|file| (file, partial)),
+        }
     }
 }
 
