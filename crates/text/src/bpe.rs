@@ -93,7 +93,11 @@ impl Bpe {
                 byte_symbols.map(|symbol| tokens.get(symbol as usize).copied().unwrap_or(NONE))
             }
         };
-        vocab.check_bytes(file.name(), &byte_tokens)?;
+        // Bytes without a token are left out of texts, as in Hugging Face's tokenizers: Falcon has no
+        // tokens for control characters.
+        if form == Form::Spaced {
+            vocab.check_bytes(file.name(), &byte_tokens)?;
+        }
         Ok(Bpe { pre, form, symbols, tokens, ranks, joined, byte_tokens, byte_symbols, glue })
     }
 
@@ -111,7 +115,10 @@ impl Bpe {
         }
         work.clear();
         for (at, &byte) in piece.iter().enumerate() {
-            work.push(at as u32, self.byte_symbols[usize::from(byte)]);
+            let symbol = self.byte_symbols[usize::from(byte)];
+            if symbol != NONE {
+                work.push(at as u32, symbol);
+            }
         }
         self.finish(piece, work, out);
     }
@@ -149,7 +156,10 @@ impl Bpe {
         for (symbol, bytes) in work.symbols(len) {
             match self.tokens.get(symbol as usize) {
                 Some(&token) if token != NONE => out.push(token),
-                _ => out.extend(piece[bytes].iter().map(|&byte| self.byte_tokens[usize::from(byte)])),
+                _ => {
+                    let tokens = piece[bytes].iter().map(|&byte| self.byte_tokens[usize::from(byte)]);
+                    out.extend(tokens.filter(|&token| token != NONE));
+                }
             }
         }
     }

@@ -116,6 +116,9 @@ impl Tokenizer {
     }
 
     /// Appends the tokens of a text. Time is n log n in its length at most, for any text.
+    ///
+    /// The tokens' bytes are the text again, but for bytes without a token (Falcon has none for control
+    /// characters) and SentencePiece's leading space.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) {
         if options.bos {
             out.extend(self.bos);
