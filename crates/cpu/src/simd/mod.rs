@@ -47,9 +47,9 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
     /// a · b + c, rounded once where the machine can.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// `b` where either is NaN.
+    /// `b` where either is a quiet NaN.
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
-    /// `b` where either is NaN.
+    /// `b` where either is a quiet NaN.
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn abs(a: Self::F) -> Self::F;
     /// 2^n for integral n in −126..=127.
@@ -61,7 +61,7 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn mul_i(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn to_f(a: Self::I) -> Self::F;
-    /// Rounds to nearest even.
+    /// Rounds to nearest even. What lies beyond an i32 becomes another number on every machine.
     unsafe fn to_i(a: Self::F) -> Self::I;
 
     /// 64 bytes.
@@ -148,6 +148,9 @@ mod tests {
         {
             if crate::Isa::Avx2.available() {
                 check::<super::avx2::Avx2>();
+                if is_x86_feature_detected!("avxvnni") {
+                    check::<super::avx2::Avx2<true>>();
+                }
             }
             if crate::Isa::Avx512.available() {
                 check::<super::avx512::Avx512>();
@@ -159,6 +162,133 @@ mod tests {
             if crate::Isa::NeonDot.available() {
                 check::<super::neon::Neon<true>>();
             }
+        }
+    }
+
+    /// The same pseudo-random program of trait calls on every implementation, against plain
+    /// arithmetic with `mul_add`: the same bits, on this processor and on every other.
+    #[test]
+    fn programs_agree() {
+        let fused =
+            |a: [f32; 16], b: [f32; 16], c: [f32; 16]| std::array::from_fn(|i| a[i].mul_add(b[i], c[i]));
+        for seed in 1..=40 {
+            let want = program::<super::scalar::Scalar>(seed, fused);
+            #[cfg(target_arch = "x86_64")]
+            {
+                use super::{avx2::Avx2, avx512::Avx512};
+                // SAFETY (all three): asked just before.
+                if crate::Isa::Avx2.available() {
+                    assert_eq!(program::<Avx2>(seed, |a, b, c| unsafe { Avx2::<false>::fma(a, b, c) }), want);
+                    if is_x86_feature_detected!("avxvnni") {
+                        let got =
+                            program::<Avx2<true>>(seed, |a, b, c| unsafe { Avx2::<true>::fma(a, b, c) });
+                        assert_eq!(got, want);
+                    }
+                }
+                if crate::Isa::Avx512.available() {
+                    assert_eq!(program::<Avx512>(seed, |a, b, c| unsafe { Avx512::fma(a, b, c) }), want);
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            {
+                use super::neon::Neon;
+                // SAFETY (both): every 64-bit Arm has it, or asked just before.
+                assert_eq!(
+                    program::<Neon<false>>(seed, |a, b, c| unsafe { Neon::<false>::fma(a, b, c) }),
+                    want
+                );
+                if crate::Isa::NeonDot.available() {
+                    assert_eq!(
+                        program::<Neon<true>>(seed, |a, b, c| unsafe { Neon::<true>::fma(a, b, c) }),
+                        want
+                    );
+                }
+            }
+        }
+    }
+
+    /// Six hundred calls on four registers of each kind; the bits of what each call gave.
+    fn program<V: Simd>(seed: u64, fma: impl Fn(V::F, V::F, V::F) -> V::F) -> Vec<u32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u32
+        };
+        let table: [i8; 16] = std::array::from_fn(|_| random() as i8);
+        // SAFETY: arrays of the sizes named; the caller checked the processor.
+        unsafe {
+            let clamp = |a: V::F, to: f32| V::min(V::max(a, V::splat(-to)), V::splat(to));
+            let (mut f, mut i, mut b) = ([V::splat(1.5); 4], [V::splat_i(3); 4], [V::splat_b(7); 4]);
+            let mut out = Vec::new();
+            let mut memory = [0u32; 16];
+            for _ in 0..600 {
+                let (r, s, t) = (random() as usize % 4, random() as usize % 4, random() as usize % 4);
+                let (lane, bits) = (random() % 4, random() % 25);
+                let x: [i8; 4] = std::array::from_fn(|_| (random() as i8).max(-127));
+                let packed = i32::from_le_bytes(x.map(|x| x as u8));
+                // Fresh numbers now and then: without them all lanes end at the clamp.
+                let fresh: [u32; 16] = std::array::from_fn(|_| random());
+                match random() % 32 {
+                    0 => f[r] = V::add(f[s], f[t]),
+                    1 => f[r] = V::sub(f[s], f[t]),
+                    2 => f[r] = V::mul(f[s], f[t]),
+                    // 0 / 0 is the only NaN there can be.
+                    3 => f[r] = V::div(f[s], f[t]),
+                    4..=6 => f[r] = fma(f[r], f[s], f[t]),
+                    7 => f[r] = V::max(f[s], f[t]),
+                    8 => f[r] = V::min(f[s], f[t]),
+                    9 => f[r] = V::abs(f[s]),
+                    10 => f[r] = V::mul(f[r], V::exp2i(V::to_i(clamp(f[s], 126.0)))),
+                    11 => f[r] = V::splat(V::sum(f[s])),
+                    12 => f[r] = V::splat(V::largest(f[s])),
+                    13 => {
+                        V::store_f16(memory.as_mut_ptr().cast(), f[s]);
+                        f[r] = V::load_f16(memory.as_ptr().cast());
+                    }
+                    14 => {
+                        V::store(memory.as_mut_ptr().cast(), f[s]);
+                        // Added to zero, a signalling NaN becomes a quiet one. The others are not
+                        // promised anything: LLVM makes FMAXNM of a comparison with a constant.
+                        f[r] = clamp(V::add(V::load_bf16(memory.as_ptr().cast()), V::splat(0.0)), 8.0);
+                    }
+                    15 => f[r] = V::mul(V::to_f(i[s]), V::splat(1e-6)),
+                    16 => i[r] = V::to_i(f[s]),
+                    17 => i[r] = V::add_i(i[s], i[t]),
+                    18 => i[r] = V::mul_i(i[s], i[t]),
+                    19 => {
+                        let w = V::and(b[s], V::splat_b(127));
+                        i[r] = V::dot_u(V::to_i(f[t]), w, packed);
+                    }
+                    20 => {
+                        let total: i32 = x.iter().map(|&x| i32::from(x)).sum();
+                        i[r] = V::add_i(V::to_i(f[t]), V::splat_i(V::SIGNED_BIAS * total));
+                        i[r] = V::dot_s(i[r], b[s], packed);
+                    }
+                    21 => i[r] = V::byte(b[s], lane),
+                    22 => i[r] = V::byte_signed(b[s], lane),
+                    23 => b[r] = V::or(V::shr(b[s], bits), V::shl(b[t], 24 - bits)),
+                    24 => b[r] = V::lookup(&table, V::and(b[s], V::splat_b(15))),
+                    25 => {
+                        V::store_i(memory.as_mut_ptr().cast(), i[s]);
+                        b[r] = V::load_b(memory.as_ptr().cast());
+                    }
+                    26 | 27 => b[r] = V::load_b(fresh.as_ptr().cast()),
+                    _ => {
+                        let small = V::mul(V::to_f(V::load_i(fresh.as_ptr().cast())), V::splat(1e-8));
+                        f[r] = V::div(small, V::exp2i(V::splat_i(random() as i32 % 12)));
+                    }
+                }
+                f[r] = clamp(f[r], 1e6);
+                V::store(memory.as_mut_ptr().cast(), f[r]);
+                out.extend(memory);
+                V::store_i(memory.as_mut_ptr().cast(), i[r]);
+                out.extend(memory);
+                V::store_b(memory.as_mut_ptr().cast(), b[r]);
+                out.extend(memory);
+            }
+            out
         }
     }
 
@@ -213,7 +343,9 @@ mod tests {
                 let want: [i32; 16] = std::array::from_fn(|r| i32::from(s[4 * r + k] as i8));
                 assert_eq!(ints::<V>(|| V::byte_signed(vs, k as u32)), want);
             }
-            let lane = |b: &[u8; 64], r: usize| u32::from_le_bytes([b[4 * r], b[4 * r + 1], b[4 * r + 2], b[4 * r + 3]]);
+            let lane = |b: &[u8; 64], r: usize| {
+                u32::from_le_bytes([b[4 * r], b[4 * r + 1], b[4 * r + 2], b[4 * r + 3]])
+            };
             for shift in [0, 1, 2, 4, 6] {
                 let right = bytes::<V>(|| V::shr(vs, shift));
                 let left = bytes::<V>(|| V::shl(vs, shift));
@@ -225,7 +357,10 @@ mod tests {
             assert_eq!(bytes::<V>(|| V::and(vw, vs)), std::array::from_fn(|i| w[i] & s[i]));
             assert_eq!(bytes::<V>(|| V::or(vw, vs)), std::array::from_fn(|i| w[i] | s[i]));
             assert_eq!(bytes::<V>(|| V::splat_b(0x5a)), [0x5a; 64]);
-            assert_eq!(bytes::<V>(|| V::lookup(&table, vn)), std::array::from_fn(|i| table[n[i] as usize] as u8));
+            assert_eq!(
+                bytes::<V>(|| V::lookup(&table, vn)),
+                std::array::from_fn(|i| table[n[i] as usize] as u8)
+            );
             assert_eq!(floats::<V>(|| V::add(vf, vg)), std::array::from_fn(|i| f[i] + g[i]));
             assert_eq!(floats::<V>(|| V::sub(vf, vg)), std::array::from_fn(|i| f[i] - g[i]));
             assert_eq!(floats::<V>(|| V::mul(vf, vg)), std::array::from_fn(|i| f[i] * g[i]));
@@ -238,7 +373,9 @@ mod tests {
             for i in 0..16 {
                 assert!((fused[i] - f[i].mul_add(g[i], 0.1)).abs() <= 1e-6 * (1.0 + fused[i].abs()));
             }
-            let halves = [0.5f32, 1.5, 2.5, -0.5, -1.5, -2.5, 3.49, -3.51, 0.0, 126.5, -126.5, 1e3, -1e3, 7.0, 8.5, 9.5];
+            let halves = [
+                0.5f32, 1.5, 2.5, -0.5, -1.5, -2.5, 3.49, -3.51, 0.0, 126.5, -126.5, 1e3, -1e3, 7.0, 8.5, 9.5,
+            ];
             let want: [i32; 16] = std::array::from_fn(|i| halves[i].round_ties_even() as i32);
             assert_eq!(ints::<V>(|| V::to_i(V::load(halves.as_ptr()))), want);
             let i: [i32; 16] = std::array::from_fn(|i| i as i32 * 16 - 120);
