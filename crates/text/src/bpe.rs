@@ -104,6 +104,11 @@ impl Bpe {
     /// Appends the tokens of a text. For [`Form::Spaced`] its spaces are `▁`.
     pub(crate) fn encode(&self, text: &str, work: &mut Work, out: &mut Vec<u32>) {
         self.pre.split(text, |piece| match self.form {
+            Form::ByteLevel if self.pre.digit_names => {
+                for part in piece.as_bytes().chunk_by(|&a, &b| has_digit_name(a) == has_digit_name(b)) {
+                    self.bytes(part, work, out);
+                }
+            }
             Form::ByteLevel => self.bytes(piece.as_bytes(), work, out),
             Form::Spaced => self.characters(piece, work, out),
         });
@@ -163,6 +168,11 @@ impl Bpe {
             }
         }
     }
+}
+
+/// Whether GPT-2's character for a byte is a number: the digits and `²³¹¼½¾`.
+fn has_digit_name(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | 0xB2 | 0xB3 | 0xB9 | 0xBC..=0xBE)
 }
 
 fn key(left: u32, right: u32) -> u64 {

@@ -75,6 +75,8 @@ pub(crate) struct Pre {
     pub(crate) add_bos: bool,
     /// Works on characters with `▁` for spaces, not on bytes.
     pub(crate) spaced: bool,
+    /// Digits are set apart after bytes got GPT-2's names, so halves of characters count as digits.
+    pub(crate) digit_names: bool,
 }
 
 /// Every pre-tokenizer. A new name goes here; a new expression goes to `words.rs`.
@@ -102,7 +104,7 @@ const TABLE: &[Pre] = &[
         &["starcoder", "smollm", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
         &[words::number, words::gpt2],
     ),
-    pre(&["falcon"], &[words::falcon_punctuation, words::gpt2, words::three_digits]),
+    pre(&["falcon"], &[words::falcon_punctuation, words::gpt2, words::three_digits]).digit_names(),
     pre(&["default"], &[words::punctuation, words::gpt2, words::numbers, words::three_digits]),
     pre(
         &["deepseek-llm"],
@@ -133,7 +135,7 @@ const TABLE: &[Pre] = &[
 ];
 
 const fn pre(names: &'static [&'static str], stages: &'static [Stage]) -> Pre {
-    Pre { names, stages, whole: false, add_bos: false, spaced: false }
+    Pre { names, stages, whole: false, add_bos: false, spaced: false, digit_names: false }
 }
 
 impl Pre {
@@ -149,6 +151,11 @@ impl Pre {
 
     const fn spaced(mut self) -> Pre {
         self.spaced = true;
+        self
+    }
+
+    const fn digit_names(mut self) -> Pre {
+        self.digit_names = true;
         self
     }
 
