@@ -92,6 +92,11 @@ impl Engine {
         self.context
     }
 
+    /// Pages nobody has, of the cache group that has the fewest.
+    pub fn free_pages(&self) -> usize {
+        self.pools.iter().map(Pool::free).min().unwrap_or(0)
+    }
+
     /// Takes at most `rows` rows of prompts a step: shorter steps, so cancelling and other sequences wait
     /// less. Kept within 1 and what the runner was loaded with, which is also the default.
     pub fn set_chunk(&mut self, rows: usize) {

@@ -1,0 +1,45 @@
+//! A decode step allocates nothing.
+#![allow(missing_docs)]
+
+mod common;
+mod counting;
+
+use common::{END, Sizes, engine, tokenizer};
+use counting::{allocations, decode_allocations};
+use engine::{Params, Sampling};
+
+#[test]
+fn a_decode_step_allocates_nothing() {
+    let before = allocations();
+    drop(std::hint::black_box(Box::new(1)));
+    assert!(allocations() > before, "the allocator must count");
+
+    let sampling = Sampling {
+        temperature: 0.9,
+        top_k: 0,
+        top_p: 0.97,
+        min_p: 0.001,
+        repeat_penalty: 1.1,
+        presence_penalty: 0.1,
+        frequency_penalty: 0.05,
+        repeat_last_n: 20,
+        logit_bias: vec![(5, 0.5), (1, f32::NEG_INFINITY), (END, f32::NEG_INFINITY)],
+        seed: 3,
+    };
+    let params = Params {
+        max_tokens: None,
+        sampling,
+        stop: vec!["the end of all".to_owned(), "ab ab ab".to_owned(), "é日é日é".to_owned()],
+        stop_ids: vec![1],
+        ignore_eos: true,
+        logprobs: true,
+    };
+    let sizes = Sizes { context: 512, pages: 16, ..Sizes::default() };
+    for top_k in [0, 40, 300] {
+        let params = Params { sampling: Sampling { top_k, ..params.sampling.clone() }, ..params.clone() };
+        let mut engine = engine(sizes, Some(tokenizer()));
+        let (count, text) = decode_allocations(&mut engine, &[1, 260, 261, 262], &params, 0, 200);
+        assert!(text > 200, "text must have come: {text} bytes");
+        assert_eq!(count, 0, "allocations in 200 steps with top_k {top_k}");
+    }
+}
