@@ -44,14 +44,13 @@ impl<'s> Cursor<'s> {
     }
 
     /// The flaw of a `what` of `need` bytes, for which too little is left; `at` is its place.
-    fn short(&self, at: u64, what: &str, need: u64) -> Flaw {
-        let left = self.left();
-        let problem = if self.end < self.source.len() {
-            format!("{what} takes {need} bytes, and the header would pass {} MiB", limits::HEADER_BYTES >> 20)
+    fn short(&self, at: u64, what: &str, need: u128) -> Flaw {
+        let room = if self.end < self.source.len() {
+            format!("a header has at most {} MiB", limits::HEADER_BYTES >> 20)
         } else {
-            format!("{what} takes {need} bytes and {left} are left")
+            format!("{} are left", self.left())
         };
-        Flaw::Bad { at, problem }
+        Flaw::Bad { at, problem: format!("{what} takes {need} bytes and {room}") }
     }
 
     /// The next `n` bytes, at most a window.
@@ -59,7 +58,7 @@ impl<'s> Cursor<'s> {
         if self.window.len() - self.next < n {
             let at = self.at();
             if (n as u64) > self.left() {
-                return Err(self.short(at, what, n as u64));
+                return Err(self.short(at, what, n as u128));
             }
             let size = self.left().min(WINDOW as u64) as usize;
             self.window.resize(size, 0);
@@ -90,7 +89,7 @@ impl<'s> Cursor<'s> {
         let at = self.at();
         let len = self.u64("its length")?;
         if len > self.left() {
-            return Err(self.short(at, what, len));
+            return Err(self.short(at, what, len as u128));
         }
         let mut len = len as usize;
         // Amortised, not exact: many long strings go into one list.
@@ -121,7 +120,7 @@ impl<'s> Cursor<'s> {
     pub(crate) fn elements<const N: usize, T>(
         &mut self,
         count: u64,
-        each: impl Fn([u8; N]) -> Option<T>,
+        each: impl Fn([u8; N]) -> T,
     ) -> Result<Vec<T>, Flaw> {
         let at = self.at();
         self.check_count(count, N as u64, "the array")?;
@@ -130,14 +129,8 @@ impl<'s> Cursor<'s> {
         reserve(&mut values, left, at)?;
         while left > 0 {
             let part = left.min(WINDOW / N);
-            let from = self.at();
-            for (i, bytes) in self.take(part * N, "the array")?.chunks_exact(N).enumerate() {
-                let bytes = bytes.try_into().expect("chunks have N bytes");
-                values.push(each(bytes).ok_or_else(|| Flaw::Bad {
-                    at: from + (i * N) as u64,
-                    problem: format!("element {} is {bytes:?}, which its type does not allow", values.len()),
-                })?);
-            }
+            let (elements, _) = self.take(part * N, "the array")?.as_chunks::<N>();
+            values.extend(elements.iter().map(|&bytes| each(bytes)));
             left -= part;
         }
         Ok(values)
@@ -145,10 +138,9 @@ impl<'s> Cursor<'s> {
 
     /// Refuses a count just read, whose items of at least `each` bytes cannot fit in what is left.
     pub(crate) fn check_count(&self, count: u64, each: u64, what: &str) -> Result<(), Flaw> {
-        let (need, left) = (count as u128 * each as u128, self.left());
-        if need > left as u128 {
-            let problem = format!("{what} of {count} takes at least {need} bytes and {left} are left");
-            return Err(Flaw::Bad { at: self.at() - 8, problem });
+        let need = count as u128 * each as u128;
+        if need > self.left() as u128 {
+            return Err(self.short(self.at() - 8, &format!("{what} of {count}"), need));
         }
         Ok(())
     }

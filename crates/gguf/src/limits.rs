@@ -1,14 +1,14 @@
 //! What reader and writer both hold a file to.
 //!
 //! Bounds stand well above every published model and keep a hostile header from costing more than
-//! its own size: a header of 512 MiB parses in under a second.
+//! its own size: a header of 256 MiB parses in under a second.
 
 use quant::Format;
 
 use crate::error::is_unprintable;
 
 /// Keys and tensor directory together, in bytes. The largest vocabularies take about 20 MiB.
-pub(crate) const HEADER_BYTES: u64 = 512 << 20;
+pub(crate) const HEADER_BYTES: u64 = 256 << 20;
 /// Keys in one file; models have about 50.
 pub(crate) const KEYS: u64 = 1 << 16;
 /// Tensors over all shards; the largest mixtures with unmerged experts have about 50,000.

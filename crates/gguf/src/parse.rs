@@ -207,11 +207,11 @@ fn named(flaw: Flaw, file: &str, place: &str) -> Error {
     }
 }
 
-fn bool_of(byte: [u8; 1]) -> Option<bool> {
-    match byte[0] {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
+fn bool_of(byte: u8, at: u64) -> Result<bool, Flaw> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Flaw::Bad { at, problem: format!("it holds {byte}; a bool is 0 or 1") }),
     }
 }
 
@@ -229,9 +229,7 @@ fn value(c: &mut Cursor) -> Result<Value, Flaw> {
         id::F32 => Value::F32(f32::from_le_bytes(c.array(what)?)),
         id::BOOL => {
             let at = c.at();
-            let byte = c.array(what)?;
-            let problem = || format!("its value is {}; a bool is 0 or 1", byte[0]);
-            Value::Bool(bool_of(byte).ok_or_else(|| Flaw::Bad { at, problem: problem() })?)
+            Value::Bool(bool_of(u8::from_le_bytes(c.array(what)?), at)?)
         }
         id::STRING => Value::Str(c.string("its string")?),
         id::ARRAY => Value::Array(array(c)?),
@@ -247,25 +245,31 @@ fn array(c: &mut Cursor) -> Result<Array, Flaw> {
     let of = c.u32("the type of its elements")?;
     let count = c.u64("the number of its elements")?;
     Ok(match of {
-        id::U8 => Array::U8(c.elements(count, |b| Some(u8::from_le_bytes(b)))?),
-        id::I8 => Array::I8(c.elements(count, |b| Some(i8::from_le_bytes(b)))?),
-        id::U16 => Array::U16(c.elements(count, |b| Some(u16::from_le_bytes(b)))?),
-        id::I16 => Array::I16(c.elements(count, |b| Some(i16::from_le_bytes(b)))?),
-        id::U32 => Array::U32(c.elements(count, |b| Some(u32::from_le_bytes(b)))?),
-        id::I32 => Array::I32(c.elements(count, |b| Some(i32::from_le_bytes(b)))?),
-        id::F32 => Array::F32(c.elements(count, |b| Some(f32::from_le_bytes(b)))?),
-        id::BOOL => Array::Bool(c.elements(count, bool_of)?),
+        id::U8 => Array::U8(c.elements(count, u8::from_le_bytes)?),
+        id::I8 => Array::I8(c.elements(count, i8::from_le_bytes)?),
+        id::U16 => Array::U16(c.elements(count, u16::from_le_bytes)?),
+        id::I16 => Array::I16(c.elements(count, i16::from_le_bytes)?),
+        id::U32 => Array::U32(c.elements(count, u32::from_le_bytes)?),
+        id::I32 => Array::I32(c.elements(count, i32::from_le_bytes)?),
+        id::F32 => Array::F32(c.elements(count, f32::from_le_bytes)?),
+        id::BOOL => Array::Bool(bools(c, count)?),
         id::STRING => Array::Str(strings(c, count)?),
         id::ARRAY => {
             return Err(Flaw::Bad { at, problem: "it is an array of arrays, which is not read".into() });
         }
-        id::U64 => Array::U64(c.elements(count, |b| Some(u64::from_le_bytes(b)))?),
-        id::I64 => Array::I64(c.elements(count, |b| Some(i64::from_le_bytes(b)))?),
-        id::F64 => Array::F64(c.elements(count, |b| Some(f64::from_le_bytes(b)))?),
+        id::U64 => Array::U64(c.elements(count, u64::from_le_bytes)?),
+        id::I64 => Array::I64(c.elements(count, i64::from_le_bytes)?),
+        id::F64 => Array::F64(c.elements(count, f64::from_le_bytes)?),
         other => {
             return Err(Flaw::Bad { at, problem: format!("the type {other} of its elements is unknown") });
         }
     })
+}
+
+fn bools(c: &mut Cursor, count: u64) -> Result<Vec<bool>, Flaw> {
+    let first = c.at();
+    let bytes = c.elements(count, u8::from_le_bytes)?;
+    bytes.into_iter().zip(first..).map(|(byte, at)| bool_of(byte, at)).collect()
 }
 
 fn strings(c: &mut Cursor, count: u64) -> Result<StringList, Flaw> {
@@ -277,7 +281,7 @@ fn strings(c: &mut Cursor, count: u64) -> Result<StringList, Flaw> {
             Flaw::Bad { at, problem } => Flaw::Bad { at, problem: format!("element {number}: {problem}") },
             io @ Flaw::Io { .. } => io,
         })?;
-        list.ends.push(u32::try_from(list.bytes.len()).expect("a header is at most 512 MiB"));
+        list.ends.push(u32::try_from(list.bytes.len()).expect("a header is at most 256 MiB"));
     }
     list.bytes.shrink_to_fit();
     Ok(list)

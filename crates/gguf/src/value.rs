@@ -45,7 +45,7 @@ pub enum Array {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StringList {
     pub(crate) bytes: Vec<u8>,
-    /// End of each string in `bytes`; 32 bits because a header is at most 512 MiB.
+    /// End of each string in `bytes`; 32 bits because a header is at most 256 MiB.
     pub(crate) ends: Vec<u32>,
 }
 

@@ -122,7 +122,7 @@ fn shards_that_do_not_belong_together_are_refused() {
     });
     changed("split-count", &["m-00003-of-00003.gguf", "shard 3 of 4"], |s| s[2].count = Some(4u16.into()));
     changed("split-whole", &["m-00002-of-00003.gguf", "no shard"], |s| {
-        (s[1].number, s[1].count) = (None, None)
+        (s[1].number, s[1].count) = (None, None);
     });
     changed("split-negative", &["split.no", "i32 -1"], |s| s[0].number = Some((-1i32).into()));
     changed("split-past", &["split.no", "u16 3"], |s| s[0].number = Some(3u16.into()));

@@ -153,7 +153,7 @@ fn values() -> Vec<Case> {
         bad("g5-string-past-end", value(STRING, &9u64.to_le_bytes()), &["key k", "9 bytes"]),
         bad("g5-string-max", value(STRING, &u64::MAX.to_le_bytes()), &["key k"]),
         bad("g5-bool-2", value(BOOL, &[2]), &["key k", "bool is 0 or 1"]),
-        bad("g5-bools-2", value(ARRAY, &bools), &["key k", "element 2"]),
+        bad("g5-bools-2", value(ARRAY, &bools), &["key k", "byte 51", "bool is 0 or 1"]),
         bad("g5-cut-value", value(U64, &[0; 7]), &["key k", "8 bytes", "7 are left"]),
         bad(
             "g5-cut-type",
