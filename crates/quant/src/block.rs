@@ -55,11 +55,6 @@ impl Parts<'_> {
     }
 }
 
-/// Sub-blocks an encoder searches side by side: one 128-bit vector, which every target has.
-pub(crate) const LANES: usize = 4;
-/// One float of each of these sub-blocks.
-pub(crate) type Lanes = [f32; LANES];
-
 /// A sum of a float with this one has no bits left for a fraction: adding it and taking it away
 /// rounds to the nearest integer, halves to even.
 pub(crate) const ROUNDER: f32 = 12582912.0;
@@ -68,4 +63,17 @@ pub(crate) const ROUNDER: f32 = 12582912.0;
 #[inline(always)]
 pub(crate) fn nearest(x: f32) -> i32 {
     ((x + ROUNDER).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
+}
+
+/// The largest magnitude in `row`; NaNs do not count.
+#[inline(always)]
+pub(crate) fn largest(row: &[f32; 32]) -> f32 {
+    let keep = |max: f32, x: f32| if x > max { x } else { max };
+    let mut lanes = [0.0; 8];
+    for part in row.as_chunks::<8>().0 {
+        for n in 0..8 {
+            lanes[n] = keep(lanes[n], part[n].abs());
+        }
+    }
+    lanes.into_iter().fold(0.0, keep)
 }

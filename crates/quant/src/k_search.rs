@@ -8,8 +8,12 @@
 
 use half::f16;
 
-use crate::block::{LANES, Lanes, ROUNDER, nearest};
+use crate::block::{ROUNDER, nearest};
 use crate::q4_k::{pack_scales, scales};
+
+/// Sub-blocks searched side by side: one 128-bit vector, which every target has.
+const LANES: usize = 4;
+type Lanes = [f32; LANES];
 
 /// The ranges to try: codes 0..=`top`, then `steps + 1` stretched ones, from `first` in tenths.
 #[derive(Clone, Copy)]

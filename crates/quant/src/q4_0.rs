@@ -9,7 +9,7 @@
 
 use half::f16;
 
-use crate::block::{self, half_at, whole};
+use crate::block::{self, half_at, largest, whole};
 
 /// Bytes of a block.
 pub const BYTES: usize = 18;
@@ -33,12 +33,8 @@ pub fn decode(bytes: &[u8], out: &mut [f32]) {
 /// Encodes whole blocks: the weight of largest magnitude becomes code -8, exactly.
 pub fn encode(row: &[f32], out: &mut [u8]) {
     for (row, out) in row.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
-        let mut extreme = 0.0_f32;
-        for &weight in row {
-            if weight.abs() > extreme.abs() {
-                extreme = weight;
-            }
-        }
+        let largest = largest(row);
+        let extreme = row.iter().copied().find(|weight| weight.abs() >= largest).unwrap_or(0.0);
         let d = extreme / -8.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());

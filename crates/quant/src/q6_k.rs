@@ -13,7 +13,7 @@ use std::array::from_fn;
 
 use half::f16;
 
-use crate::block::{self, LANES, Lanes, ROUNDER, half_at, nearest, whole};
+use crate::block::{self, ROUNDER, half_at, nearest, whole};
 
 /// Bytes of a block.
 pub const BYTES: usize = 210;
@@ -46,58 +46,57 @@ pub fn decode(bytes: &[u8], out: &mut [f32]) {
 /// A scale below this counts as zero.
 const NO_SCALE: f32 = 1e-15;
 
+/// One float of each of the 16 sub-blocks.
+type Lanes = [f32; 16];
+
 /// The scales of 16 sub-blocks and the codes (0..=63) they were chosen with.
 ///
 /// For each sub-block, codes are tried for slightly different largest codes; for each, the scale
 /// follows by least squares weighted with `x * x`, and the one explaining most stays. This is the
 /// search of ggml's reference quantizer, operation for operation, so the bytes agree with it: sums
-/// run over a sub-block in its order, and sub-blocks are the lanes of the vectors.
-fn search(row: &[f32; 256]) -> ([f32; 16], [u8; 256]) {
-    let mut scales = [0.0; 16];
-    let mut codes = [0; 256];
-    for group in (0..16).step_by(LANES) {
-        let x: [Lanes; 16] = from_fn(|i| from_fn(|n| row[16 * (group + n) + i]));
-        let (mut largest, mut extreme) = ([0.0; LANES], [0.0; LANES]);
-        for x in &x {
-            for n in 0..LANES {
-                if x[n].abs() > largest[n] {
-                    (largest[n], extreme[n]) = (x[n].abs(), x[n]);
-                }
-            }
-        }
-        let mut scale = [0.0; LANES];
-        let mut best = [0.0; LANES];
-        let mut stretch = [0.0; LANES];
-        for step in STEPS {
-            let tried: Lanes = from_fn(|n| -(32.0 + 0.1 * step) / extreme[n]);
-            let (mut sum_xl, mut sum_l2) = ([0.0; LANES], [0.0; LANES]);
-            for x in &x {
-                for n in 0..LANES {
-                    let code = signed_code(tried[n] * x[n]);
-                    let weight = x[n] * x[n];
-                    sum_xl[n] += weight * x[n] * code;
-                    sum_l2[n] += weight * code * code;
-                }
-            }
-            for n in 0..LANES {
-                let better = sum_l2[n] > 0.0 && sum_xl[n] * sum_xl[n] > best[n] * sum_l2[n];
-                if step == 0.0 || better {
-                    scale[n] = if sum_l2[n] == 0.0 { 0.0 } else { sum_xl[n] / sum_l2[n] };
-                    best[n] = scale[n] * sum_xl[n];
-                    stretch[n] = tried[n];
-                }
-            }
-        }
-        for n in 0..LANES {
-            if largest[n] >= NO_SCALE {
-                scales[group + n] = scale[n];
-                for i in 0..16 {
-                    codes[16 * (group + n) + i] = (signed_code(stretch[n] * x[i][n]) + 32.0) as u8;
-                }
+/// run over a sub-block in its order, and the sub-blocks are the lanes of the vectors.
+fn search(row: &[f32; 256]) -> (Lanes, [u8; 256]) {
+    let x: [Lanes; 16] = from_fn(|i| from_fn(|s| row[16 * s + i]));
+    let (mut largest, mut extreme) = ([0.0; 16], [0.0; 16]);
+    for x in &x {
+        for s in 0..16 {
+            if x[s].abs() > largest[s] {
+                (largest[s], extreme[s]) = (x[s].abs(), x[s]);
             }
         }
     }
-    (scales, codes)
+    let (mut scale, mut best, mut stretch) = ([0.0; 16], [0.0; 16], [0.0; 16]);
+    for step in STEPS {
+        let tried: Lanes = from_fn(|s| -(32.0 + 0.1 * step) / extreme[s]);
+        let (mut sum_xl, mut sum_l2) = ([0.0; 16], [0.0; 16]);
+        for x in &x {
+            for s in 0..16 {
+                let code = signed_code(tried[s] * x[s]);
+                let weight = x[s] * x[s];
+                sum_xl[s] += weight * x[s] * code;
+                sum_l2[s] += weight * code * code;
+            }
+        }
+        for s in 0..16 {
+            let better = sum_l2[s] > 0.0 && sum_xl[s] * sum_xl[s] > best[s] * sum_l2[s];
+            if step == 0.0 || better {
+                scale[s] = if sum_l2[s] == 0.0 { 0.0 } else { sum_xl[s] / sum_l2[s] };
+                best[s] = scale[s] * sum_xl[s];
+                stretch[s] = tried[s];
+            }
+        }
+    }
+    let mut codes = [0; 256];
+    for s in 0..16 {
+        if largest[s] < NO_SCALE {
+            scale[s] = 0.0;
+        } else {
+            for i in 0..16 {
+                codes[16 * s + i] = (signed_code(stretch[s] * x[i][s]) + 32.0) as u8;
+            }
+        }
+    }
+    (scale, codes)
 }
 
 /// By how many tenths of a code the largest code is moved; the unmoved one is tried first.

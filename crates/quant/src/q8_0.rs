@@ -9,7 +9,7 @@
 
 use half::f16;
 
-use crate::block::{self, half_at, whole};
+use crate::block::{self, half_at, largest, whole};
 
 /// Bytes of a block.
 pub const BYTES: usize = 34;
@@ -32,8 +32,7 @@ pub fn decode(bytes: &[u8], out: &mut [f32]) {
 /// Encodes whole blocks: the largest magnitude becomes code 127 or -127.
 pub fn encode(row: &[f32], out: &mut [u8]) {
     for (row, out) in row.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
-        let largest = row.iter().fold(0.0_f32, |largest, weight| largest.max(weight.abs()));
-        let d = largest / 127.0;
+        let d = largest(row) / 127.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
         for i in 0..32 {
