@@ -1,6 +1,7 @@
 //! AVX2 with FMA and F16C: the sixteen lanes are two registers.
 
 use super::Simd;
+#[allow(clippy::wildcard_imports, reason = "intrinsics carry their prefix")]
 use std::arch::x86_64::*;
 
 /// `VNNI`: with the byte dot product of AVX-VNNI, which processors without AVX-512 got in 2021.

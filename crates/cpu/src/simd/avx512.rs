@@ -1,6 +1,7 @@
 //! AVX-512 with VNNI: the sixteen lanes are one register.
 
 use super::Simd;
+#[allow(clippy::wildcard_imports, reason = "intrinsics carry their prefix")]
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]

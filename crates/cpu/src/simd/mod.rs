@@ -137,6 +137,7 @@ pub(crate) trait Simd: Copy + 'static {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the same bits are what is promised")]
 mod tests {
     use super::Simd;
 
@@ -169,46 +170,37 @@ mod tests {
     /// arithmetic with `mul_add`: the same bits, on this processor and on every other.
     #[test]
     fn programs_agree() {
-        let fused =
-            |a: [f32; 16], b: [f32; 16], c: [f32; 16]| std::array::from_fn(|i| a[i].mul_add(b[i], c[i]));
+        fn fused(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+            std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        }
         for seed in 1..=40 {
             let want = program::<super::scalar::Scalar>(seed, fused);
             #[cfg(target_arch = "x86_64")]
             {
                 use super::{avx2::Avx2, avx512::Avx512};
-                // SAFETY (all three): asked just before.
                 if crate::Isa::Avx2.available() {
-                    assert_eq!(program::<Avx2>(seed, |a, b, c| unsafe { Avx2::<false>::fma(a, b, c) }), want);
+                    assert_eq!(program::<Avx2>(seed, <Avx2>::fma), want);
                     if is_x86_feature_detected!("avxvnni") {
-                        let got =
-                            program::<Avx2<true>>(seed, |a, b, c| unsafe { Avx2::<true>::fma(a, b, c) });
-                        assert_eq!(got, want);
+                        assert_eq!(program::<Avx2<true>>(seed, Avx2::<true>::fma), want);
                     }
                 }
                 if crate::Isa::Avx512.available() {
-                    assert_eq!(program::<Avx512>(seed, |a, b, c| unsafe { Avx512::fma(a, b, c) }), want);
+                    assert_eq!(program::<Avx512>(seed, Avx512::fma), want);
                 }
             }
             #[cfg(target_arch = "aarch64")]
             {
                 use super::neon::Neon;
-                // SAFETY (both): every 64-bit Arm has it, or asked just before.
-                assert_eq!(
-                    program::<Neon<false>>(seed, |a, b, c| unsafe { Neon::<false>::fma(a, b, c) }),
-                    want
-                );
+                assert_eq!(program::<Neon<false>>(seed, Neon::<false>::fma), want);
                 if crate::Isa::NeonDot.available() {
-                    assert_eq!(
-                        program::<Neon<true>>(seed, |a, b, c| unsafe { Neon::<true>::fma(a, b, c) }),
-                        want
-                    );
+                    assert_eq!(program::<Neon<true>>(seed, Neon::<true>::fma), want);
                 }
             }
         }
     }
 
     /// Six hundred calls on four registers of each kind; the bits of what each call gave.
-    fn program<V: Simd>(seed: u64, fma: impl Fn(V::F, V::F, V::F) -> V::F) -> Vec<u32> {
+    fn program<V: Simd>(seed: u64, fma: unsafe fn(V::F, V::F, V::F) -> V::F) -> Vec<u32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = move || {
             state ^= state << 13;

@@ -1,6 +1,7 @@
 //! NEON: the sixteen lanes are four registers.
 
 use super::Simd;
+#[allow(clippy::wildcard_imports, reason = "intrinsics carry their prefix")]
 use std::arch::aarch64::*;
 use std::arch::asm;
 
