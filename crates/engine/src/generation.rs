@@ -218,10 +218,7 @@ impl Generation {
                 ended = words.deliver(self.id, on);
             }
         }
-        let finish = match ended {
-            true => Some(Finish::Stop),
-            false => (!self.wants_more()).then_some(Finish::Length),
-        };
+        let finish = if ended { Some(Finish::Stop) } else { (!self.wants_more()).then_some(Finish::Length) };
         (token, finish)
     }
 

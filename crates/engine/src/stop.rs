@@ -111,7 +111,7 @@ mod tests {
         let ends = (0..=text.len()).filter(|&end| text.is_char_boundary(end));
         for end in ends {
             let ending = strings.iter().filter(|stop| text[..end].ends_with(stop.as_str()));
-            if let Some(longest) = ending.map(|stop| stop.len()).max() {
+            if let Some(longest) = ending.map(String::len).max() {
                 return (text[..end - longest].to_owned(), true);
             }
         }

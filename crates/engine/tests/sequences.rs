@@ -83,7 +83,9 @@ proptest! {
         for (prompt, told) in prompts.iter().zip(&told) {
             prop_assert_eq!(&told.tokens, &by_hand(prompt, 30));
         }
-        ids.iter().for_each(|&id| engine.close(id));
+        for id in ids {
+            engine.close(id);
+        }
         prop_assert_eq!(engine.free_pages(), 32);
     }
 
@@ -154,16 +156,8 @@ proptest! {
             .filter_map(|stop| whole.find(stop.as_str()).map(|at| (at + stop.len(), at)))
             .min();
         let summary = told.summary();
-        match first {
-            Some((_, at)) => {
-                prop_assert_eq!(summary.finish, Finish::Stop);
-                prop_assert_eq!(&told.text, &whole[..at]);
-            }
-            None => {
-                prop_assert_eq!(summary.finish, Finish::Length);
-                prop_assert_eq!(&told.text, &whole);
-            }
-        }
+        let (text, finish) = first.map_or((&*whole, Finish::Length), |(_, at)| (&whole[..at], Finish::Stop));
+        prop_assert_eq!((told.text.as_str(), summary.finish), (text, finish));
     }
 }
 
@@ -201,7 +195,9 @@ fn without_pages_for_all_some_end_and_none_is_wrong() {
         assert_eq!(told.tokens, by_hand(prompt, told.tokens.len()));
         assert_eq!(told.summary().finish, Finish::Length);
     }
-    ids.iter().for_each(|&id| engine.close(id));
+    for id in ids {
+        engine.close(id);
+    }
     assert_eq!(engine.free_pages(), 4);
 }
 

@@ -189,7 +189,7 @@ mod tests {
                     prop_assert_eq!(&found, expected);
                 }
                 for page in 0..pages as u32 {
-                    let owners = lists.iter().flat_map(|list| list.pages()).filter(|&&owned| owned == page);
+                    let owners = lists.iter().flat_map(Table::pages).filter(|&&owned| owned == page);
                     prop_assert_eq!(owners.count() as u32, pool.owners(page));
                 }
                 let used = (0..pages as u32).filter(|&page| pool.owners(page) > 0).count();

@@ -55,7 +55,7 @@ pub fn argmax(scores: &[f32]) -> u32 {
             (best, first) = (high, i * BLOCK);
         }
     }
-    let within = scores[first..].iter().position(|&score| score == best);
+    let within = scores[first..].iter().position(|&score| score >= best);
     (first + within.unwrap_or(0)) as u32
 }
 
@@ -112,6 +112,7 @@ pub fn logprob(logits: &[f32], id: u32) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // exact values are meant
 mod tests {
     use super::*;
 

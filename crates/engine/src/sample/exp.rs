@@ -38,6 +38,7 @@ pub(super) fn sum_exp(scores: impl ExactSizeIterator<Item = f32>, max: f32) -> f
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // exact values are meant
 mod tests {
     use super::exp;
 

@@ -129,11 +129,10 @@ impl Sampler {
             presence: settings.presence_penalty,
             frequency: settings.frequency_penalty,
         };
-        let idle = factors.repeat == 1.0 && factors.presence == 0.0 && factors.frequency == 0.0;
         let window = settings.repeat_last_n.min(context);
         Ok(Sampler {
             ln_min_p: (settings.min_p as f64).ln() as f32,
-            penalty: (!idle && window > 0).then(|| Penalty::new(factors, window, vocab)),
+            penalty: (factors != Factors::OFF && window > 0).then(|| Penalty::new(factors, window, vocab)),
             scores: Vec::with_capacity(vocab),
             candidates: Candidates::with_room(settings.top_k, vocab),
             rng: Rng::new(settings.seed),

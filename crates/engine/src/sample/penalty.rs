@@ -5,7 +5,7 @@
 //! OpenAI's API are subtracted, once and once an occurrence.
 
 /// The three factors.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Factors {
     /// 1 changes nothing.
     pub(super) repeat: f32,
@@ -13,6 +13,11 @@ pub(super) struct Factors {
     pub(super) presence: f32,
     /// 0 changes nothing.
     pub(super) frequency: f32,
+}
+
+impl Factors {
+    /// What changes nothing.
+    pub(super) const OFF: Factors = Factors { repeat: 1.0, presence: 0.0, frequency: 0.0 };
 }
 
 /// The window and how often each token is in it.
@@ -91,6 +96,7 @@ impl Penalty {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // exact values are meant
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -55,7 +55,9 @@ fn exact(settings: &Sampling, logits: &[f32], recent: &[u32]) -> Vec<f64> {
 fn chi_square(settings: &Sampling, logits: &[f32], recent: &[u32], draws: usize) -> (f64, usize) {
     let expected = exact(settings, logits, recent);
     let mut sampler = Sampler::new(settings, logits.len(), 1000).expect("the settings are good");
-    recent.iter().for_each(|&id| sampler.accept(id));
+    for &id in recent {
+        sampler.accept(id);
+    }
     let mut counts = vec![0usize; logits.len()];
     for _ in 0..draws {
         counts[sampler.sample(logits) as usize] += 1;

@@ -17,7 +17,7 @@ pub(super) struct Candidate {
 }
 
 /// Best first; equals by rising id.
-fn order(a: &Candidate, b: &Candidate) -> Ordering {
+fn order(a: Candidate, b: Candidate) -> Ordering {
     b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
 }
 
@@ -80,10 +80,10 @@ impl Candidates {
     /// Brings the best `n` to the front, in order.
     fn best(&mut self, n: usize) {
         if n < self.list.len() {
-            self.list.select_nth_unstable_by(n, order);
+            self.list.select_nth_unstable_by(n, |a, b| order(*a, *b));
         }
         let n = n.min(self.list.len());
-        self.list[..n].sort_unstable_by(order);
+        self.list[..n].sort_unstable_by(|a, b| order(*a, *b));
     }
 
     fn max(&self) -> f32 {

@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use engine::{Engine, Event, Params, SequenceId, Summary};
-use gguf::{Gguf, StringList, Value, Writer};
+use gguf::{Body, Gguf, StringList, Value, Writer};
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::fake::{FakeRunner, fake_options, fake_plan};
@@ -42,7 +42,7 @@ pub fn tokenizer() -> Arc<Tokenizer> {
     set("tokenizer.ggml.tokens", tokens.iter().collect::<StringList>().into());
     set("tokenizer.ggml.scores", scores.into());
     set("tokenizer.ggml.token_type", types.into());
-    let file = writer.start(Vec::new()).and_then(|body| body.finish()).expect("memory takes all");
+    let file = writer.start(Vec::new()).and_then(Body::finish).expect("memory takes all");
     let file = Gguf::from_bytes("fake", file).expect("it was just written");
     Arc::new(Tokenizer::from_gguf(&file).expect("the vocabulary is complete"))
 }
