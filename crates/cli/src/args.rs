@@ -1,0 +1,247 @@
+//! Options shared by several commands.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use model::runner::KvType;
+
+use crate::config::Config;
+use crate::failure::bad_input;
+use crate::screen::printable;
+
+/// Heading of options about the model and the machine.
+pub(crate) const MODEL: &str = "Model";
+/// Heading of options about how tokens are chosen.
+pub(crate) const SAMPLING: &str = "Sampling";
+/// Heading of options about what is asked.
+pub(crate) const PROMPT: &str = "Prompt";
+/// Heading of options about what is printed.
+pub(crate) const OUTPUT: &str = "Output";
+
+/// The model of commands that take `-m`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ModelFile {
+    /// GGUF file; without it $JETSON_LLM_MODEL, else the built-in model
+    #[arg(short, long, value_name = "FILE", help_heading = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+}
+
+/// The model of commands about a file: `inspect FILE`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgument {
+    /// GGUF file; without it $JETSON_LLM_MODEL, else the built-in model
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, as other commands take it
+    #[arg(short, long = "model", value_name = "FILE", hide = true, conflicts_with = "file")]
+    model: Option<PathBuf>,
+}
+
+impl ModelArgument {
+    /// The path given, in either form.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.model.as_deref())
+    }
+}
+
+/// How a model is run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Machine {
+    /// Positions kept: prompt and answer together; 0 for all the model was trained on
+    #[arg(short, long, value_name = "N", help_heading = MODEL)]
+    pub(crate) ctx_size: Option<usize>,
+    /// Threads; without it $JETSON_LLM_THREADS, else one for each core
+    #[arg(short, long, value_name = "N", help_heading = MODEL)]
+    threads: Option<usize>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t, help_heading = MODEL)]
+    pub(crate) device: DeviceName,
+    /// Type of the cache of keys and values
+    #[arg(long, value_enum, default_value_t, help_heading = MODEL, hide_short_help = true)]
+    kv: Kv,
+    /// Most tokens computed in one step of the prompt
+    #[arg(long, value_name = "N", default_value_t = 512, help_heading = MODEL, hide_short_help = true)]
+    pub(crate) batch_size: usize,
+}
+
+impl Machine {
+    /// The threads to use.
+    pub(crate) fn threads(&self, config: &Config) -> anyhow::Result<usize> {
+        threads(self.threads, config)
+    }
+
+    /// The cache's type.
+    pub(crate) fn kv(&self) -> KvType {
+        match self.kv {
+            Kv::F16 => KvType::F16,
+            Kv::F32 => KvType::F32,
+        }
+    }
+
+    /// Rows of a step, checked.
+    pub(crate) fn rows(&self) -> anyhow::Result<usize> {
+        match self.batch_size {
+            1..=8192 => Ok(self.batch_size),
+            other => Err(bad_input(format!("--batch-size is {other}; give a number from 1 to 8192"))),
+        }
+    }
+}
+
+/// The threads to use: the flag, the environment, else one for each core this process may use.
+pub(crate) fn threads(flag: Option<usize>, config: &Config) -> anyhow::Result<usize> {
+    const MOST: usize = 1024;
+    let asked = match (flag, &config.threads) {
+        (Some(threads), _) => Some(("--threads", threads.to_string())),
+        (None, Some(value)) => Some(("JETSON_LLM_THREADS", value.clone())),
+        (None, None) => None,
+    };
+    let Some((name, value)) = asked else {
+        return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+    };
+    match value.parse() {
+        Ok(threads @ 1..=MOST) => Ok(threads),
+        _ => Err(bad_input(format!("{name} is {}; give a number from 1 to {MOST}", printable(&value)))),
+    }
+}
+
+/// Where to compute.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DeviceName {
+    /// The best there is
+    #[default]
+    Auto,
+    /// The processor's cores
+    Cpu,
+    /// An NVIDIA GPU
+    Cuda,
+}
+
+/// Type of the cache.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kv {
+    /// Half floats
+    #[default]
+    F16,
+    /// Single floats, for comparing with other programs
+    F32,
+}
+
+/// How tokens are chosen.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Sampling {
+    /// Randomness; 0 always takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 0.8, help_heading = SAMPLING, value_parser = temperature)]
+    pub(crate) temp: f32,
+    /// Choose among the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 40, help_heading = SAMPLING)]
+    pub(crate) top_k: usize,
+    /// Choose among the likeliest tokens that together reach P; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = SAMPLING, value_parser = fraction)]
+    pub(crate) top_p: f32,
+    /// Drop tokens less likely than P times the likeliest; 0 for none
+    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = SAMPLING, value_parser = fraction, hide_short_help = true)]
+    pub(crate) min_p: f32,
+    /// Divide the score of tokens seen lately; 1 for none
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = SAMPLING, value_parser = positive, hide_short_help = true)]
+    pub(crate) repeat_penalty: f32,
+    /// Lower the score of every token seen, once
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = SAMPLING, value_parser = finite, allow_negative_numbers = true, hide_short_help = true)]
+    pub(crate) presence_penalty: f32,
+    /// Lower the score of a token by X for each time it was seen
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = SAMPLING, value_parser = finite, allow_negative_numbers = true, hide_short_help = true)]
+    pub(crate) frequency_penalty: f32,
+    /// Repeat a run exactly; without it every run differs
+    #[arg(long, value_name = "N", help_heading = SAMPLING)]
+    pub(crate) seed: Option<u64>,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT", help_heading = SAMPLING, hide_short_help = true)]
+    pub(crate) stop: Vec<String>,
+    /// Add X to the score of token ID, as ID:X; -inf forbids it; may be given several times
+    #[arg(long, value_name = "ID:X", help_heading = SAMPLING, value_parser = bias, hide_short_help = true)]
+    pub(crate) logit_bias: Vec<(u32, f32)>,
+    /// Go on after the model's end of text
+    #[arg(long, help_heading = SAMPLING, hide_short_help = true)]
+    pub(crate) ignore_eos: bool,
+}
+
+/// Everything an answer depends on besides the question.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Answering {
+    /// What the model is told to be
+    #[arg(short, long, value_name = "TEXT", help_heading = PROMPT)]
+    pub(crate) system: Option<String>,
+    /// Most tokens of an answer; -1 until the model ends it or the context is full
+    #[arg(short = 'n', long, value_name = "N", default_value_t = -1, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..), help_heading = PROMPT)]
+    n_predict: i64,
+    #[command(flatten)]
+    pub(crate) model: ModelFile,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+    /// Print the answer only
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) quiet: bool,
+}
+
+impl Answering {
+    /// Most tokens of an answer, if there is a limit.
+    pub(crate) fn max_tokens(&self) -> Option<usize> {
+        usize::try_from(self.n_predict).ok()
+    }
+}
+
+fn number(text: &str) -> Result<f32, String> {
+    text.parse().map_err(|_| "not a number".to_owned())
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    let value = number(text)?;
+    if value.is_finite() { Ok(value) } else { Err("not finite".to_owned()) }
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let value = finite(text)?;
+    if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("not between 0 and 100".to_owned()) }
+}
+
+fn fraction(text: &str) -> Result<f32, String> {
+    let value = finite(text)?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("not between 0 and 1".to_owned()) }
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    let value = finite(text)?;
+    if value > 0.0 { Ok(value) } else { Err("not above 0".to_owned()) }
+}
+
+/// `ID:X`, or llama.cpp's `ID+X` and `ID-X`.
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let at = text.find([':', '=', '+', '-']).ok_or("write it as ID:X, such as 15:-2")?;
+    let (id, rest) = text.split_at(at);
+    let value = rest.strip_prefix([':', '=']).unwrap_or(rest);
+    let id = id.trim().parse().map_err(|_| format!("\"{}\" is not a token id", id.escape_default()))?;
+    let value = number(value)?;
+    if value.is_nan() || value == f32::INFINITY {
+        return Err("the bias is neither finite nor -inf".to_owned());
+    }
+    Ok((id, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bias;
+
+    #[test]
+    fn biases_are_written_in_either_form() {
+        assert_eq!(bias("15:-2.5"), Ok((15, -2.5)));
+        assert_eq!(bias("15-2.5"), Ok((15, -2.5)));
+        assert_eq!(bias("15+1"), Ok((15, 1.0)));
+        assert_eq!(bias("7:-inf"), Ok((7, f32::NEG_INFINITY)));
+        assert!(bias("x:1").is_err());
+        assert!(bias("7:inf").is_err());
+        assert!(bias("7:NaN").is_err());
+        assert!(bias("7").is_err());
+    }
+}

@@ -1,0 +1,368 @@
+//! `bench`: speed of prompts and of generation, measured as llama-bench measures them.
+//!
+//! A test computes tokens after `depth` others: a prompt of `p` at once (pp) or `n` one by one (tg).
+//! Tokenizing and sampling are not timed. With `--peer`, a run here and a run of llama-bench on the same
+//! file take turns, so that whatever else the machine does falls on both.
+
+mod peer;
+mod table;
+mod trace;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Args;
+use engine::{Engine, SequenceId};
+use gguf::Gguf;
+use model::Plan;
+use serde_json::json;
+
+use crate::args::{Machine, ModelFile};
+use crate::config::Config;
+use crate::failure::{Interrupted, bad_input};
+use crate::screen::Screen;
+use crate::{interrupt, json, load, model_file};
+use peer::Peer;
+
+const EXAMPLES: &str = "\
+Examples:
+  jetson-llm bench -m model.gguf
+  jetson-llm bench -m model.gguf -p 128 -n 32 -d 0,4096 -t 4 --json
+  jetson-llm bench -m model.gguf --peer ~/llama.cpp/build/bin/llama-bench";
+
+/// Measure speed, alone or beside llama-bench
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    model: ModelFile,
+    /// Prompt tokens; several tests with commas, 0 for none
+    #[arg(short = 'p', long, value_name = "N,…", value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<usize>,
+    /// Tokens to generate; several tests with commas, 0 for none
+    #[arg(short = 'n', long, value_name = "N,…", value_delimiter = ',', default_value = "128")]
+    n_gen: Vec<usize>,
+    /// Tokens that are there before; several tests with commas
+    #[arg(short = 'd', long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
+    n_depth: Vec<usize>,
+    /// Runs of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    repetitions: usize,
+    /// Take turns with this llama-bench
+    #[arg(long, value_name = "PATH")]
+    peer: Option<PathBuf>,
+    /// Also print the time spent in each kind of operation
+    #[arg(long)]
+    trace: bool,
+    /// Print one JSON array with llama-bench's keys
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Test {
+    prompt: usize,
+    generate: usize,
+    depth: usize,
+}
+
+impl Test {
+    fn tokens(self) -> usize {
+        self.prompt + self.generate
+    }
+}
+
+/// A test and its runs.
+struct Measured {
+    test: Test,
+    time: SystemTime,
+    samples: Vec<Duration>,
+    peer: Option<peer::Samples>,
+    trace: Option<Vec<trace::Line>>,
+}
+
+impl Measured {
+    /// Tokens a second of each run.
+    fn rates(&self) -> Vec<f64> {
+        let rate = |time: &Duration| self.test.tokens() as f64 / time.as_secs_f64();
+        self.samples.iter().map(rate).collect()
+    }
+
+    /// Median rate here over median rate of the peer.
+    fn ratio(&self) -> Option<f64> {
+        let peer = self.peer.as_ref()?;
+        Some(median(&self.rates()) / median(&peer.rates(self.test)))
+    }
+}
+
+pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
+    let screen = Screen::new(config, false);
+    let device = load::device(command.machine.device)?;
+    let tests = tests(command)?;
+    let path = command.model.model.as_deref().or(config.model.as_deref());
+    let file = model_file::open(path, config)?;
+    let mut peer = match (&command.peer, path) {
+        (None, _) => None,
+        (Some(program), Some(model)) => {
+            Some(Peer::new(program, model, command.machine.threads(config)?, command.machine.batch_size))
+        }
+        (Some(_), None) => return Err(bad_input("--peer needs a file that both can read; give -m")),
+    };
+    let longest = tests.iter().map(|test| test.depth + test.tokens()).max().unwrap_or(1);
+    let context = load::context(&file, command.machine.ctx_size.or(Some(longest)), longest)?;
+    if context < longest {
+        return Err(bad_input(format!(
+            "the tests need {longest} positions; raise --ctx-size or leave it out"
+        )));
+    }
+    let (_, plan) = Plan::read(&file, Some(context))?;
+    let options = load::options(&plan, &command.machine, 1, config)?;
+    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, &screen)?;
+
+    interrupt::listen();
+    let bar = screen.steps_bar("measuring", (tests.len() * command.repetitions) as u64);
+    let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
+    let mut results = Vec::new();
+    for test in tests {
+        let mut bench = Bench { engine: &mut engine, ids: &mut ids, trace: command.trace };
+        results.push(bench.measure(test, command.repetitions, peer.as_mut(), &bar)?);
+    }
+    bar.finish_and_clear();
+
+    let about = About::new(&file, &plan, device.name(), &options);
+    if command.json {
+        let rows: Vec<_> = results.iter().map(|measured| about.row(measured)).collect();
+        return json::print(&rows.into());
+    }
+    table::print(&about, &results)
+}
+
+/// Every prompt length, then every number of tokens, at each depth.
+fn tests(command: &Command) -> anyhow::Result<Vec<Test>> {
+    const MOST: usize = 1 << 24;
+    if !(1..=10_000).contains(&command.repetitions) {
+        return Err(bad_input("--repetitions must be a number from 1 to 10000"));
+    }
+    let mut tests = Vec::new();
+    for &depth in &command.n_depth {
+        let prompts = command.n_prompt.iter().map(|&prompt| Test { prompt, generate: 0, depth });
+        let generations = command.n_gen.iter().map(|&generate| Test { prompt: 0, generate, depth });
+        tests.extend(prompts.chain(generations).filter(|test| test.tokens() > 0));
+    }
+    if tests.iter().any(|test| test.tokens().max(test.depth) > MOST) {
+        return Err(bad_input(format!("a test may have up to {MOST} tokens")));
+    }
+    if tests.is_empty() {
+        return Err(bad_input("there is nothing to measure; give -p or -n above 0"));
+    }
+    Ok(tests)
+}
+
+/// Random tokens: which ones does not matter to the time, that they differ might.
+struct Ids {
+    state: u64,
+    vocab: u32,
+}
+
+impl Ids {
+    fn take(&mut self, count: usize) -> Vec<u32> {
+        let next = |_| {
+            // Knuth's MMIX constants.
+            self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.state >> 33) as u32 % self.vocab
+        };
+        (0..count).map(next).collect()
+    }
+}
+
+struct Bench<'a> {
+    engine: &'a mut Engine,
+    ids: &'a mut Ids,
+    trace: bool,
+}
+
+impl Bench<'_> {
+    /// One warm-up, then the runs, each from the same depth.
+    fn measure(
+        &mut self,
+        test: Test,
+        repetitions: usize,
+        mut peer: Option<&mut Peer>,
+        bar: &indicatif::ProgressBar,
+    ) -> anyhow::Result<Measured> {
+        let time = SystemTime::now();
+        let sequence = self.engine.open()?;
+        let depth = self.ids.take(test.depth);
+        self.engine.feed(sequence, &depth, 0..0, &mut |_, _| {})?;
+        self.once(sequence, Test { generate: test.generate.min(1), ..test })?;
+        if self.trace {
+            self.engine.trace(true);
+        }
+        let (mut samples, mut others) = (Vec::new(), Vec::new());
+        for _ in 0..repetitions {
+            if interrupt::requested() {
+                return Err(Interrupted.into());
+            }
+            samples.push(self.once(sequence, test)?);
+            if let Some(peer) = &mut peer {
+                others.push(peer.run(test)?);
+            }
+            bar.inc(1);
+        }
+        let trace = self.trace.then(|| trace::lines(self.engine.runner()));
+        self.engine.close(sequence);
+        let peer = peer.map(|_| peer::Samples(others));
+        Ok(Measured { test, time, samples, peer, trace })
+    }
+
+    /// Runs a test after the sequence's first `depth` tokens and takes it back.
+    fn once(&mut self, sequence: SequenceId, test: Test) -> anyhow::Result<Duration> {
+        let ids = self.ids.take(test.tokens());
+        let start = Instant::now();
+        if test.prompt > 0 {
+            let last = test.prompt - 1;
+            self.engine.feed(sequence, &ids[..test.prompt], last..last + 1, &mut |_, _| {})?;
+        }
+        for id in ids[test.prompt..].chunks(1) {
+            self.engine.feed(sequence, id, 0..1, &mut |_, _| {})?;
+        }
+        let took = start.elapsed();
+        self.engine.truncate(sequence, test.depth)?;
+        Ok(took)
+    }
+}
+
+/// The facts that every row of results repeats.
+struct About {
+    file: String,
+    /// Family, size and mix in words.
+    model: String,
+    /// Bytes of all tensors.
+    bytes: u64,
+    parameters: u64,
+    backend: String,
+    threads: usize,
+    batch: usize,
+    kv: &'static str,
+    cpu: String,
+}
+
+impl About {
+    fn new(file: &Gguf, plan: &Plan, backend: String, options: &model::LoadOptions) -> About {
+        let parameters = file.tensors().iter().map(gguf::Tensor::elements).sum();
+        let family = file.opt_str("general.architecture").ok().flatten().unwrap_or("?");
+        let mix = crate::cmd::inspect::mix(file).unwrap_or_else(|| plan.weights[0].format.to_string());
+        About {
+            file: file.name().to_owned(),
+            model: format!("{family} {} {mix}", crate::screen::count(parameters)),
+            bytes: file.tensors().iter().map(|tensor| tensor.bytes).sum(),
+            parameters,
+            backend,
+            threads: options.threads,
+            batch: options.rows,
+            kv: match options.kv {
+                model::runner::KvType::F16 => "f16",
+                model::runner::KvType::F32 => "f32",
+            },
+            cpu: cpu_name(),
+        }
+    }
+
+    /// A result with the keys of llama-bench that have a meaning here.
+    fn row(&self, measured: &Measured) -> serde_json::Value {
+        let nanos: Vec<u64> = measured.samples.iter().map(|time| time.as_nanos() as u64).collect();
+        let floats: Vec<f64> = nanos.iter().map(|&nanos| nanos as f64).collect();
+        let rates = measured.rates();
+        let mut row = json!({
+            "build_commit": option_env!("JETSON_LLM_COMMIT").unwrap_or("unknown"),
+            "build_version": env!("CARGO_PKG_VERSION"),
+            "cpu_info": self.cpu,
+            "gpu_info": "",
+            "backends": self.backend,
+            "model_filename": self.file,
+            "model_type": self.model,
+            "model_size": self.bytes,
+            "model_n_params": self.parameters,
+            "n_batch": self.batch,
+            "n_ubatch": self.batch,
+            "n_threads": self.threads,
+            "type_k": self.kv,
+            "type_v": self.kv,
+            "n_prompt": measured.test.prompt,
+            "n_gen": measured.test.generate,
+            "n_depth": measured.test.depth,
+            "test_time": table::utc(measured.time),
+            "avg_ns": mean(&floats) as u64,
+            "stddev_ns": deviation(&floats) as u64,
+            "avg_ts": mean(&rates),
+            "stddev_ts": deviation(&rates),
+            "samples_ns": nanos,
+            "samples_ts": rates,
+        });
+        if let Some(peer) = &measured.peer {
+            let rates = peer.rates(measured.test);
+            row["peer"] = json!({
+                "avg_ts": mean(&rates),
+                "stddev_ts": deviation(&rates),
+                "samples_ts": rates,
+                "samples_ns": peer.0.iter().map(|time| time.as_nanos() as u64).collect::<Vec<_>>(),
+            });
+            row["ratio"] = measured.ratio().into();
+        }
+        if let Some(lines) = &measured.trace {
+            row["trace"] = lines.iter().map(trace::Line::json).collect();
+        }
+        row
+    }
+}
+
+fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Of the sample: over n − 1.
+fn deviation(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() - 1) as f64).sqrt()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{deviation, median};
+
+    #[test]
+    fn spread_is_over_n_minus_one() {
+        assert!((deviation(&[1.0, 2.0, 3.0]) - 1.0).abs() < 1e-12);
+        assert!(deviation(&[5.0]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_median_ignores_one_slow_run() {
+        assert!((median(&[10.0, 11.0, 1.0]) - 10.0).abs() < 1e-12);
+        assert!((median(&[1.0, 3.0]) - 2.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,129 @@
+//! `logits`: writes the scores of every position, for comparing with other programs.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use model::Plan;
+
+use crate::args::{Machine, ModelFile};
+use crate::config::Config;
+use crate::failure::bad_input;
+use crate::screen::{Screen, printable};
+use crate::{load, model_file};
+
+const EXAMPLES: &str = "\
+Examples:
+  jetson-llm logits -m model.gguf --ids 1,450,4996 --out logits.npy
+  jetson-llm logits -m model.gguf --ids 1,450,4996 --out slow.npy --reference";
+
+/// Write the scores of the vocabulary at every position of a list of tokens
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    model: ModelFile,
+    /// Token ids
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
+    ids: Vec<u32>,
+    /// File to write: numpy's format, float32, tokens × vocabulary
+    #[arg(long, value_name = "FILE.npy")]
+    out: PathBuf,
+    /// Tokens computed in one step; the result does not depend on it
+    #[arg(long, value_name = "N")]
+    chunk: Option<usize>,
+    /// Compute with the slow reference interpreter
+    #[arg(long)]
+    reference: bool,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
+    let screen = Screen::new(config, false);
+    let device = if command.reference { load::reference() } else { load::device(command.machine.device)? };
+    let mut machine = command.machine.clone();
+    if let Some(chunk) = command.chunk {
+        machine.batch_size = chunk;
+    }
+    let file = model_file::open(command.model.model.as_deref(), config)?;
+    let tokens = command.ids.len();
+    // Models whose rotation depends on the length get that of this run unless told otherwise.
+    let context = load::context(&file, machine.ctx_size.or(Some(tokens)), tokens)?;
+    let (_, plan) = Plan::read(&file, Some(context))?;
+    let options = load::options(&plan, &machine, machine.rows()?, config)?;
+    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, &screen)?;
+
+    let mut out = Npy::create(&command.out, tokens, plan.shape.vocab)?;
+    let bar = screen.steps_bar("computing", tokens as u64);
+    let mut written = Ok(());
+    engine.logits(&command.ids, 0..tokens, &mut |position, row| {
+        if written.is_ok() {
+            written = out.row(row);
+        }
+        bar.set_position(position as u64 + 1);
+    })?;
+    bar.finish_and_clear();
+    written.and_then(|()| out.finish()).map_err(|error| cannot_write(&command.out, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot write {}: {error}", printable(&path.to_string_lossy()))
+}
+
+/// A numpy file of float32 rows, version 1.0 of the format
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
+struct Npy {
+    out: BufWriter<File>,
+}
+
+impl Npy {
+    fn create(path: &Path, rows: usize, cols: usize) -> anyhow::Result<Npy> {
+        if path.is_dir() {
+            let path = printable(&path.to_string_lossy());
+            return Err(bad_input(format!("{path} is a directory; give the name of a file")));
+        }
+        let create = || -> io::Result<Npy> {
+            let mut out = BufWriter::new(File::create(path)?);
+            out.write_all(&header(rows, cols))?;
+            Ok(Npy { out })
+        };
+        create().map_err(|error| cannot_write(path, &error))
+    }
+
+    fn row(&mut self, row: &[f32]) -> io::Result<()> {
+        row.iter().try_for_each(|value| self.out.write_all(&value.to_le_bytes()))
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Magic, version, length, then a Python dictionary padded to a multiple of 64 bytes.
+fn header(rows: usize, cols: usize) -> Vec<u8> {
+    const FIXED: usize = 10;
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
+    let padded = (FIXED + text.len() + 1).next_multiple_of(64) - FIXED;
+    text.extend(std::iter::repeat_n(' ', padded - text.len() - 1));
+    text.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::header;
+
+    #[test]
+    fn the_header_is_numpys() {
+        let bytes = header(96, 512);
+        assert_eq!(bytes.len() % 64, 0);
+        assert_eq!(&bytes[..10], b"\x93NUMPY\x01\x00\x76\x00");
+        assert!(bytes.starts_with(b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, "));
+        assert_eq!(bytes.last(), Some(&b'\n'));
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod inspect;
+pub(crate) mod logits;
+pub(crate) mod man;
+pub(crate) mod perplexity;
+pub(crate) mod plan;
+pub(crate) mod quantize;
+pub(crate) mod run;
+pub(crate) mod tokenize;

@@ -1,0 +1,92 @@
+//! How a run ends: exit codes and the one line that explains a failure.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Failed while running.
+const FAILED: u8 = 1;
+/// The command line or a file it names is not usable.
+const BAD_INPUT: u8 = 2;
+/// Stopped by Ctrl-C, as shells report it: 128 + SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The user gave something unusable; the message says what and what to do.
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) String);
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// Ctrl-C ended the command; there is nothing to explain.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// An error about input, ready for `?`.
+pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
+    BadInput(message.into()).into()
+}
+
+/// Prints what went wrong, unless nobody is left to read it, and gives the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        // The reader has what it wanted (`| head`): not a failure.
+        return ExitCode::SUCCESS;
+    }
+    if error.is::<Interrupted>() {
+        return ExitCode::from(INTERRUPTED);
+    }
+    // Nothing can be done when stderr is closed as well.
+    let _ = writeln!(io::stderr(), "error: {error}");
+    ExitCode::from(code(error))
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(broken)
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let for_file = |error: &gguf::Error| match error {
+        gguf::Error::Read { .. } | gguf::Error::Write { .. } => FAILED,
+        _ => BAD_INPUT,
+    };
+    if error.is::<BadInput>() {
+        BAD_INPUT
+    } else if let Some(error) = error.downcast_ref::<gguf::Error>() {
+        for_file(error)
+    } else if let Some(error) = error.downcast_ref::<model::Error>() {
+        match error {
+            model::Error::File(error) => for_file(error),
+            model::Error::Memory { .. } | model::Error::Machine { .. } => FAILED,
+            _ => BAD_INPUT,
+        }
+    } else if let Some(error) = error.downcast_ref::<text::Error>() {
+        match error {
+            text::Error::Gguf(error) => for_file(error),
+            _ => BAD_INPUT,
+        }
+    } else if let Some(error) = error.downcast_ref::<engine::Error>() {
+        if matches!(error, engine::Error::Lost(_)) { FAILED } else { BAD_INPUT }
+    } else if error.is::<text::chat::Error>() {
+        BAD_INPUT
+    } else {
+        FAILED
+    }
+}

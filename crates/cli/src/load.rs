@@ -1,0 +1,120 @@
+//! From a file to an engine: the device, the sizes, the memory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::Engine;
+use gguf::Gguf;
+use model::reference::ReferenceDevice;
+use model::runner::PAGE;
+use model::{Device, LoadOptions, Plan};
+use text::Tokenizer;
+
+use crate::args::{DeviceName, Machine};
+use crate::config::Config;
+use crate::failure::bad_input;
+use crate::screen::{Screen, size};
+
+/// Positions kept unless more are asked for or needed: what fits beside a model on a small machine.
+const USUAL_CONTEXT: usize = 4096;
+/// More positions than any model is trained for.
+const MOST_CONTEXT: usize = 1 << 24;
+/// Most bytes of logits a step may leave.
+const LOGIT_BYTES: usize = 64 << 20;
+
+/// The device of this name.
+pub(crate) fn device(name: DeviceName) -> anyhow::Result<Box<dyn Device>> {
+    match name {
+        DeviceName::Auto | DeviceName::Cpu => Ok(reference()),
+        DeviceName::Cuda => Err(bad_input("this build has no CUDA backend; use --device cpu")),
+    }
+}
+
+/// The slow interpreter, in place of a device.
+pub(crate) fn reference() -> Box<dyn Device> {
+    Box::new(ReferenceDevice)
+}
+
+/// Positions to plan for: those asked for, else a usual number that holds at least `wanted`.
+pub(crate) fn context(file: &Gguf, asked: Option<usize>, wanted: usize) -> anyhow::Result<usize> {
+    let trained = model::arch::spec(file)?.context;
+    match asked {
+        Some(0) => Ok(trained.min(MOST_CONTEXT)),
+        Some(context @ 1..=MOST_CONTEXT) => Ok(context),
+        Some(context) => {
+            Err(bad_input(format!("--ctx-size is {context}; give a number from 0 to {MOST_CONTEXT}")))
+        }
+        None => Ok(trained.min(USUAL_CONTEXT.max(wanted)).min(MOST_CONTEXT)),
+    }
+}
+
+/// The sizes of a run of one sequence. `logit_rows` is how many rows of logits a step should give; it
+/// is lowered where the vocabulary makes them large.
+pub(crate) fn options(
+    plan: &Plan,
+    machine: &Machine,
+    logit_rows: usize,
+    config: &Config,
+) -> anyhow::Result<LoadOptions> {
+    let rows = machine.rows()?.min(plan.context);
+    let fit = LOGIT_BYTES / (plan.shape.vocab * size_of::<f32>()).max(1);
+    Ok(LoadOptions {
+        rows,
+        logit_rows: logit_rows.min(rows).min(fit).max(1),
+        slots: 1,
+        pages: plan.context.div_ceil(PAGE),
+        kv: machine.kv(),
+        threads: machine.threads(config)?,
+    })
+}
+
+/// Loads a plan's weights, with a progress bar, and puts an engine on top.
+pub(crate) fn engine(
+    file: &Gguf,
+    plan: &Plan,
+    device: &dyn Device,
+    options: &LoadOptions,
+    tokenizer: Option<Arc<Tokenizer>>,
+    screen: &Screen,
+) -> anyhow::Result<Engine> {
+    check_memory(file, plan, options)?;
+    let bar = screen.bytes_bar("loading", plan.weight_bytes());
+    let runner = device.load(file, plan, options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let start = Instant::now();
+    Ok(Engine::new(runner, tokenizer, Box::new(move || start.elapsed())))
+}
+
+/// Says before loading that a run cannot fit, where the system tells how much is free.
+fn check_memory(file: &Gguf, plan: &Plan, options: &LoadOptions) -> anyhow::Result<()> {
+    let needed = plan.memory(options);
+    let Some(free) = available_memory().filter(|&free| free < needed.total()) else {
+        return Ok(());
+    };
+    let fixed = needed.weights + needed.buffers;
+    let position: u64 = (0..plan.kv.len()).map(|group| plan.page_bytes(group, options)).sum();
+    let positions = free.saturating_sub(fixed) / position.max(1) * PAGE as u64;
+    let remedy = if positions >= 256 {
+        format!("--ctx-size {positions} fits")
+    } else {
+        "use a smaller model or one quantized to fewer bits".to_owned()
+    };
+    anyhow::bail!(
+        "{} with {} positions needs {} and {} is free; {remedy}",
+        file.name(),
+        plan.context,
+        size(needed.total()),
+        size(free)
+    )
+}
+
+/// Bytes that could be given to programs without swapping.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
