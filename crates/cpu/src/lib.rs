@@ -1,7 +1,77 @@
 //! Plans on cores.
+//!
+//! Weights lie in tiles of sixteen rows (`tile`), kernels are written once over sixteen lanes
+//! (`simd`) and instantiated for the processor found (`kernels`), and all threads walk the lowered
+//! plan together (`lower`, `walk`, `pool`). Results do not depend on the number of threads nor on how
+//! tokens are cut into batches, bit for bit.
 #![allow(unsafe_code, reason = "kernels read weights through pointers; every block says why it may")]
 
+mod acts;
 mod isa;
+mod kernels;
+mod kv;
+mod lower;
+mod matrix;
+mod memory;
+mod ops;
+mod pool;
+mod runner;
 mod simd;
+mod tile;
+mod walk;
 
 pub use isa::Isa;
+
+use gguf::Gguf;
+use model::{Device, Error, LoadOptions, Plan, Runner};
+
+/// This machine's cores.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    isa: Isa,
+}
+
+impl Cpu {
+    /// With the best kernels this processor can run.
+    pub fn new() -> Cpu {
+        Cpu { isa: Isa::detect() }
+    }
+
+    /// With the kernels of one instruction set; `None` if this processor lacks it.
+    pub fn with_isa(isa: Isa) -> Option<Cpu> {
+        isa.available().then_some(Cpu { isa })
+    }
+
+    /// The instruction set in use.
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+
+    /// Threads to use when nobody says: the cores this process may run on.
+    pub fn default_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Cpu::new()
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> String {
+        format!("cpu ({})", self.isa.name())
+    }
+
+    fn load(
+        &self,
+        file: &Gguf,
+        plan: &Plan,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Box<dyn Runner>, Error> {
+        let kernels = kernels::Kernels::of(self.isa);
+        Ok(Box::new(runner::CpuRunner::load(kernels, file, plan, options, progress)?))
+    }
+}

@@ -1,0 +1,116 @@
+//! A matrix in tiles, streamed from the file: at no time is it held twice.
+
+use crate::kernels::{Input, Kernels, Packed};
+use crate::memory::Region;
+use crate::pool::{Pool, Shares};
+use crate::tile::{ROWS, Scratch};
+use gguf::{Gguf, Tensor};
+use model::Error;
+use model::plan::RowOrder;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Rows × columns of one weight, or of a range of its rows.
+pub(crate) struct Matrix {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) packed: Packed,
+    /// Bytes of a row tile.
+    pub(crate) stride: usize,
+    region: Region,
+}
+
+impl Matrix {
+    /// Reads rows `range` (in loaded order) of `tensor` and packs them, a row tile at a time on every
+    /// thread.
+    pub(crate) fn load(
+        file: &Gguf,
+        tensor: &Tensor,
+        order: RowOrder,
+        range: Range<usize>,
+        kernels: &Kernels,
+        pool: &mut Pool,
+    ) -> Result<Matrix, Error> {
+        let (rows, cols) = (range.len(), tensor.cols());
+        let packed = (kernels.packed)(tensor.format);
+        let row_bytes = tensor.format.row_bytes(cols).expect("the reader checked whole blocks");
+        let (tiles, stride) = (rows.div_ceil(ROWS), cols / packed.cols * packed.bytes);
+        let region = Region::new(&tensor.name, tiles * stride)?;
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        let shared = &region;
+        pool.run(&|_| {
+            let mut strip = vec![0u8; ROWS * row_bytes];
+            for share in (Shares { next: &next, count: tiles, run: 1 }) {
+                let first = share.start * ROWS;
+                let count = ROWS.min(rows - first);
+                let stored = |row: usize| order.stored(range.start + first + row) as u64;
+                let read = if order == RowOrder::Stored {
+                    file.read(tensor, stored(0) * row_bytes as u64, &mut strip[..count * row_bytes])
+                } else {
+                    (0..count).try_for_each(|row| {
+                        let to = &mut strip[row * row_bytes..][..row_bytes];
+                        file.read(tensor, stored(row) * row_bytes as u64, to)
+                    })
+                };
+                if let Err(error) = read {
+                    failed.lock().expect("no thread panics while holding it").get_or_insert(error);
+                    next.store(tiles, Ordering::Relaxed);
+                    return;
+                }
+                strip[count * row_bytes..].fill(0);
+                let parts: [&[u8]; ROWS] = std::array::from_fn(|row| &strip[row * row_bytes..][..row_bytes]);
+                // SAFETY: inside the region, and every tile is taken by one thread only.
+                let out = unsafe {
+                    std::slice::from_raw_parts_mut(shared.as_ptr().add(share.start * stride), stride)
+                };
+                (packed.pack)(&parts, out);
+            }
+        });
+        match failed.into_inner().expect("no thread panics while holding it") {
+            Some(error) => Err(error.into()),
+            None => Ok(Matrix { rows, cols, packed, stride, region }),
+        }
+    }
+
+    /// Row tiles.
+    pub(crate) fn tiles(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.region.len() as u64
+    }
+
+    fn tile(&self, tile: usize) -> *const u8 {
+        debug_assert!(tile < self.tiles());
+        // SAFETY: inside the region.
+        unsafe { self.region.as_ptr().add(tile * self.stride) }
+    }
+
+    /// Products of row tile `tile` with rows `first .. first + tokens` of `input`, sixteen floats each.
+    ///
+    /// # Safety
+    /// `input` holds those rows, `cols` wide, in the form this matrix multiplies.
+    pub(crate) unsafe fn product(
+        &self,
+        tile: usize,
+        input: &Input,
+        first: usize,
+        tokens: usize,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        debug_assert_eq!(input.cols, self.cols);
+        // SAFETY: the caller's promise; the tile is ours.
+        unsafe { (self.packed.product)(self.tile(tile), input, first, tokens, out, scratch) };
+    }
+
+    /// Decodes one row.
+    pub(crate) fn decode(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "a row of this matrix");
+        // SAFETY: the tile is ours and `cols` wide.
+        unsafe { (self.packed.decode)(self.tile(row / ROWS), row % ROWS, out) };
+    }
+}

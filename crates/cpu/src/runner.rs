@@ -1,0 +1,230 @@
+//! The runner: buffers, weights and the walk over steps.
+
+use crate::acts::{Act32, Act256};
+use crate::kernels::{Input, Kernels};
+use crate::kv::Kv;
+use crate::lower::{Lowered, Part, lower};
+use crate::matrix::Matrix;
+use crate::memory::Region;
+use crate::pool::Pool;
+use crate::tile::ROWS;
+use crate::walk::{Private, Walk};
+use gguf::Gguf;
+use model::cost::Memory;
+use model::plan::{Buf, Plan, Vector};
+use model::runner::{Batch, LoadOptions, Lost, OpTime, Runner};
+use model::{Error, Row};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Row-major activations of all buffers, as floats and rounded.
+pub(crate) struct Buffers {
+    floats: Vec<(Buf, Region)>,
+    pub(crate) q256: Region,
+    pub(crate) q32: Region,
+    /// `[rope][rows][pairs]` of cosines, then sines.
+    pub(crate) turns: Vec<Region>,
+}
+
+impl Buffers {
+    fn new(plan: &Plan, options: &LoadOptions) -> Result<Buffers, Error> {
+        let shape = &plan.shape;
+        let mut floats = vec![];
+        for buf in [Buf::X, Buf::H, Buf::Q, Buf::K, Buf::V, Buf::A, Buf::G, Buf::O] {
+            // Sixteen floats more: the last row tile may be written whole.
+            let len = options.rows * shape.width(buf) + ROWS;
+            floats.push((buf, Region::new("activations", len * 4)?));
+        }
+        let widest = widest(plan);
+        let q256 = Region::new("activations", options.rows * (widest / 256) * size_of::<Act256>())?;
+        let q32 = Region::new("activations", options.rows * (widest / 32) * size_of::<Act32>())?;
+        let turn = |rope: &model::rope::RopeTable| {
+            Region::new("rotations", options.rows * rope.frequency.len() * 2 * 4)
+        };
+        let turns = plan.ropes.iter().map(turn).collect::<Result<_, _>>()?;
+        Ok(Buffers { floats, q256, q32, turns })
+    }
+
+    /// Start of a buffer, `[rows, width]`.
+    pub(crate) fn floats(&self, buf: Buf) -> *mut f32 {
+        let found = self.floats.iter().find(|(name, _)| *name == buf);
+        found.expect("every buffer but the logits is here").1.as_ptr().cast()
+    }
+
+    fn bytes(&self) -> u64 {
+        let all =
+            self.floats.iter().map(|(_, region)| region).chain([&self.q256, &self.q32]).chain(&self.turns);
+        all.map(|region| region.len() as u64).sum()
+    }
+}
+
+/// The widest input of any product.
+fn widest(plan: &Plan) -> usize {
+    plan.weights.iter().map(|weight| weight.cols).max().unwrap_or(0)
+}
+
+/// A plan loaded on cores.
+pub(crate) struct CpuRunner {
+    plan: Plan,
+    options: LoadOptions,
+    kernels: Kernels,
+    pool: Pool,
+    lowered: Lowered,
+    matrices: Vec<Matrix>,
+    vectors: Vec<Vec<f32>>,
+    kv: Kv,
+    buffers: Buffers,
+    private: Vec<Private>,
+    /// Two counters of shares a step.
+    counters: Vec<AtomicUsize>,
+    logits: Vec<f32>,
+    wanted: usize,
+    times: Vec<OpTime>,
+    tracing: bool,
+}
+
+impl CpuRunner {
+    pub(crate) fn load(
+        kernels: Kernels,
+        file: &Gguf,
+        plan: &Plan,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<CpuRunner, Error> {
+        let mut pool = Pool::new(options.threads)?;
+        let kind = |id| (kernels.packed)(plan.weight(id).format).kind;
+        let lowered = lower(plan, kind);
+        let (mut done, total) = (0, plan.weight_bytes());
+        progress(done, total);
+        let mut matrices = vec![];
+        for Part { weight, rows } in &lowered.parts {
+            let weight = plan.weight(*weight);
+            let tensor = file.tensor(&weight.tensor).expect("the emitter looked it up");
+            let matrix = Matrix::load(file, tensor, weight.order, rows.clone(), &kernels, &mut pool)?;
+            done += matrix.bytes();
+            progress(done.min(total), total);
+            matrices.push(matrix);
+        }
+        let vectors = plan.vectors.iter().map(|vector| read(file, vector)).collect::<Result<_, _>>()?;
+        let buffers = Buffers::new(plan, options)?;
+        let private = (0..pool.threads()).map(|_| Private::new(widest(plan), plan.shape.dim)).collect();
+        Ok(CpuRunner {
+            kv: Kv::new(plan, options)?,
+            counters: (0..2 * lowered.steps.len()).map(|_| AtomicUsize::new(0)).collect(),
+            logits: vec![0.0; options.logit_rows * plan.shape.vocab + ROWS],
+            wanted: 0,
+            times: vec![OpTime::default(); plan.ops.len()],
+            tracing: false,
+            plan: plan.clone(),
+            options: *options,
+            kernels,
+            pool,
+            lowered,
+            matrices,
+            vectors,
+            buffers,
+            private,
+        })
+    }
+}
+
+fn read(file: &Gguf, vector: &Vector) -> Result<Vec<f32>, Error> {
+    let tensor = file.tensor(&vector.tensor).expect("the emitter looked it up");
+    let mut stored = vec![0.0; vector.len];
+    tensor.format.decode(&file.read_all(tensor)?, &mut stored);
+    Ok((0..vector.len).map(|i| stored[vector.order.stored(i)]).collect())
+}
+
+impl Runner for CpuRunner {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn options(&self) -> &LoadOptions {
+        &self.options
+    }
+
+    fn memory(&self) -> Memory {
+        let vectors: u64 = self.vectors.iter().map(|vector| vector.len() as u64 * 4).sum();
+        let private: u64 = self.private.iter().map(Private::bytes).sum();
+        Memory {
+            weights: self.matrices.iter().map(Matrix::bytes).sum::<u64>() + vectors,
+            kv: self.kv.bytes(),
+            buffers: self.buffers.bytes() + self.logits.len() as u64 * 4 + private,
+        }
+    }
+
+    fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
+        assert!(pages.iter().all(|&page| (page as usize) < self.options.pages), "pages of this runner");
+        self.kv.tables[slot][group][first..][..pages.len()].copy_from_slice(pages);
+    }
+
+    fn copy_page(&mut self, group: usize, from: u32, to: u32) {
+        self.kv.copy_page(group, from, to);
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<(), Lost> {
+        let rows: &[Row] = &batch.rows;
+        self.wanted = rows.iter().filter(|row| row.logits).count();
+        // What unsafe code relies on below is checked here, once a step.
+        assert!(rows.len() <= self.options.rows, "at most as many rows as the runner was loaded for");
+        assert!(
+            self.wanted <= self.options.logit_rows,
+            "at most as many logits as the runner was loaded for"
+        );
+        for row in rows {
+            assert!((row.token as usize) < self.plan.shape.vocab, "a token of the vocabulary");
+            assert!((row.slot as usize) < self.options.slots, "a slot of this runner");
+            assert!((row.position as usize) < self.options.pages * model::runner::PAGE, "a mapped position");
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for counter in &self.counters {
+            counter.store(0, Ordering::Relaxed);
+        }
+        let walk = Walk {
+            plan: &self.plan,
+            kernels: &self.kernels,
+            steps: &self.lowered.steps,
+            matrices: &self.matrices,
+            vectors: &self.vectors,
+            kv: &self.kv,
+            buffers: &self.buffers,
+            counters: &self.counters,
+            rows,
+            wanted: self.wanted,
+            logits: self.logits.as_mut_ptr(),
+            private: self.private.as_mut_ptr(),
+            times: if self.tracing { Some(self.times.as_mut_ptr()) } else { None },
+        };
+        // The pool lends its meeting place to the walk while it runs it.
+        let meeting: *const crate::pool::Meeting = self.pool.meeting();
+        // SAFETY: the meeting place lives as long as the pool, which outlives this call.
+        let meeting = unsafe { &*meeting };
+        self.pool.run(&|thread| walk.walk(thread, meeting));
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.logits[..self.wanted * self.plan.shape.vocab]
+    }
+
+    fn times(&self) -> &[OpTime] {
+        if self.tracing { &self.times } else { &[] }
+    }
+
+    fn trace(&mut self, on: bool) {
+        self.tracing = on;
+        self.times.fill(OpTime::default());
+    }
+}
+
+/// The rows of a buffer in every form.
+pub(crate) fn input_of(buffers: &Buffers, buf: Buf, cols: usize) -> Input {
+    Input {
+        x: buffers.floats(buf),
+        cols,
+        q256: buffers.q256.as_ptr().cast(),
+        q32: buffers.q32.as_ptr().cast(),
+    }
+}
