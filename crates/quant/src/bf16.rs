@@ -15,3 +15,16 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         *out = bf16::from_f32(weight).to_le_bytes();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halfway_rounds_to_even_and_nan_stays_nan() {
+        let weights = [1.0 + 2.0_f32.powi(-8), 1.0 + 3.0 * 2.0_f32.powi(-8), f32::from_bits(0x7f80_0001)];
+        let mut bytes = [0; 6];
+        encode(&weights, &mut bytes);
+        assert_eq!(bytes, [0x80, 0x3f, 0x82, 0x3f, 0xc0, 0x7f]);
+    }
+}

@@ -77,3 +77,35 @@ pub(crate) fn largest(row: &[f32; 32]) -> f32 {
     }
     lanes.into_iter().fold(0.0, keep)
 }
+
+/// For the formats' tests: the weights of a block that is zero but for these bytes.
+#[cfg(test)]
+pub(crate) fn weights_of<const BYTES: usize, const N: usize>(
+    decode: fn(&[u8], &mut [f32]),
+    bytes: &[(usize, u8)],
+) -> [f32; N] {
+    let (mut block, mut weights) = ([0; BYTES], [f32::NAN; N]);
+    for &(at, byte) in bytes {
+        block[at] = byte;
+    }
+    decode(&block, &mut weights);
+    weights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_rounds_halves_to_even() {
+        assert_eq!([0.5, 1.5, 2.5, -0.5, -1.5, 7.49].map(nearest), [0, 2, 2, 0, -2, 7]);
+        assert_eq!(nearest(f32::NAN), 0);
+    }
+
+    #[test]
+    fn largest_is_a_magnitude() {
+        let mut row = [0.5; 32];
+        (row[3], row[9], row[31]) = (f32::NAN, -2.0, 1.5);
+        assert_eq!(largest(&row).to_bits(), 2.0_f32.to_bits());
+    }
+}

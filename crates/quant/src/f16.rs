@@ -29,3 +29,25 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finite_half_survives() {
+        let bytes: Vec<_> =
+            (0..=u16::MAX).filter(|h| h & 0x7c00 != 0x7c00).flat_map(u16::to_le_bytes).collect();
+        let (mut row, mut back) = (vec![0.0; bytes.len() / 2], vec![0; bytes.len()]);
+        decode(&bytes, &mut row);
+        encode(&row, &mut back);
+        assert_eq!(bytes, back);
+    }
+
+    #[test]
+    fn halfway_rounds_to_even_and_65520_is_infinite() {
+        let mut bytes = [0; 8];
+        encode(&[1.0 + 2.0_f32.powi(-11), 1.0 + 3.0 * 2.0_f32.powi(-11), 65519.0, 65520.0], &mut bytes);
+        assert_eq!(bytes, [0x00, 0x3c, 0x02, 0x3c, 0xff, 0x7b, 0x00, 0x7c]);
+    }
+}

@@ -13,3 +13,17 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         *out = weight.to_le_bytes();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_value_survives() {
+        let row = [0.0, -0.0, 1.5, f32::MIN_POSITIVE / 4.0, f32::MAX, f32::NEG_INFINITY, f32::NAN];
+        let (mut bytes, mut back) = ([0; 28], [1.0; 7]);
+        encode(&row, &mut bytes);
+        decode(&bytes, &mut back);
+        assert_eq!(back.map(f32::to_bits), row.map(f32::to_bits));
+    }
+}

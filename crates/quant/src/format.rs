@@ -285,3 +285,71 @@ impl std::fmt::Display for Format {
         f.pad(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ggml's own numbers: `enum ggml_type` and the sizes of its block structures.
+    #[test]
+    fn ids_and_sizes_are_ggmls() {
+        let table = [
+            (0, "F32", 1, 4),
+            (1, "F16", 1, 2),
+            (2, "Q4_0", 32, 18),
+            (3, "Q4_1", 32, 20),
+            (6, "Q5_0", 32, 22),
+            (7, "Q5_1", 32, 24),
+            (8, "Q8_0", 32, 34),
+            (10, "Q2_K", 256, 84),
+            (11, "Q3_K", 256, 110),
+            (12, "Q4_K", 256, 144),
+            (13, "Q5_K", 256, 176),
+            (14, "Q6_K", 256, 210),
+            (20, "IQ4_NL", 32, 18),
+            (23, "IQ4_XS", 256, 136),
+            (30, "BF16", 1, 2),
+            (39, "MXFP4", 32, 17),
+        ];
+        assert_eq!(table.len(), Format::ALL.len());
+        for (id, name, len, bytes) in table {
+            let format = Format::from_id(id).expect("a format of the table");
+            assert_eq!((format.id(), format.name()), (id, name));
+            assert_eq!((format.block_len(), format.block_bytes()), (len, bytes), "{name}");
+            assert_eq!(Format::from_name(&name.to_lowercase()), Some(format));
+        }
+    }
+
+    #[test]
+    fn ids_are_read_or_refused_never_both() {
+        for id in 0..1000 {
+            let known = Format::from_id(id).is_some();
+            assert!(!known || Format::unknown_name(id) == "unknown", "{id}");
+            assert!(known || id > 42 || Format::unknown_name(id) != "unknown", "{id}");
+        }
+        assert_eq!(Format::unknown_name(4), "Q4_2 (removed)");
+        assert_eq!(Format::from_id(u32::MAX), None);
+        assert_eq!(Format::from_name("Q4_K_M"), None);
+    }
+
+    #[test]
+    fn rows_are_whole_blocks_that_fit() {
+        assert_eq!(Format::Q4_K.row_bytes(512), Some(288));
+        assert_eq!(Format::Q4_K.row_bytes(511), None);
+        assert_eq!(Format::Q8_0.row_bytes(0), Some(0));
+        assert_eq!(Format::F32.row_bytes(usize::MAX), None);
+        assert_eq!(Format::Q8_0.row_bytes(usize::MAX - 31), None);
+    }
+
+    #[test]
+    fn formats_without_encoder_say_so() {
+        let error = Format::Q2_K.encode(&[], &mut []).expect_err("Q2_K is only read");
+        assert_eq!(
+            error.to_string(),
+            "no encoder for Q2_K; encode to F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K"
+        );
+        let named: Vec<_> = Format::ALL.iter().filter(|f| f.can_encode()).map(|f| f.name()).collect();
+        assert!(named.iter().all(|name| error.to_string().contains(name)));
+        assert_eq!(named.len(), 8);
+    }
+}

@@ -30,3 +30,18 @@ pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 32, 1>(codes, bytes, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// A scale of 1; byte 2 + 3 holds weights 3 and 19.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 32>(decode, &[(1, 0x3c), (5, 0xf7)]);
+        let mut expected = [-127.0_f32; 32];
+        (expected[3], expected[19]) = (-10.0, 113.0);
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

@@ -37,3 +37,19 @@ pub fn codes(block: &[u8], codes: &mut [i8; 256], scale: &mut [f32; 8], min: &mu
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 256, 8>(codes, bytes, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// Scale 5 is 33 - 32, all others are -32; byte 8 + 16 * 5 + 3 holds weights 163 and 179.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 256>(decode, &[(1, 0x3c), (6, 0x10), (3, 0x08), (91, 0xf7)]);
+        let mut expected = [4064.0_f32; 256];
+        expected[160..192].fill(-127.0);
+        (expected[163], expected[179]) = (-10.0, 113.0);
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

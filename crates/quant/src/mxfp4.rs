@@ -38,3 +38,25 @@ pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 32, 1>(codes, bytes, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// The exponent of a halved scale of 1; byte 1 + 3 holds weights 3 and 19.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 32>(decode, &[(0, 0x80), (4, 0xf7)]);
+        let mut expected = [0.0_f32; 32];
+        (expected[3], expected[19]) = (12.0, -12.0);
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+
+    #[test]
+    fn every_exponent_is_a_power_of_two() {
+        for e in 0..=255 {
+            assert_eq!(f64::from(half_scale(e)).to_bits(), 2.0_f64.powi(i32::from(e) - 128).to_bits());
+        }
+    }
+}

@@ -36,3 +36,20 @@ pub fn codes(block: &[u8], codes: &mut [i8; 256], scale: &mut [f32; 16], min: &m
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 256, 16>(codes, bytes, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// Sub-blocks 4 and 6 (128 h + 32 j + l with h = 0) scale by 1 and take 2 away; byte 16 + 3 holds weights 3, 35, 67, 99.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights =
+            weights_of::<BYTES, 256>(decode, &[(81, 0x3c), (83, 0x3c), (4, 0x21), (6, 0x05), (19, 0xe4)]);
+        let mut expected = [0.0_f32; 256];
+        expected[64..80].fill(-2.0);
+        (expected[67], expected[99]) = (0.0, 15.0);
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

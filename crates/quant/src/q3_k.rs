@@ -41,3 +41,22 @@ pub fn codes(block: &[u8], codes: &mut [i8; 256], scale: &mut [f32; 16], min: &m
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 256, 16>(codes, bytes, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// Scale 5 is 33 - 32, all others are -32; weight 80 alone has its high bit.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 256>(
+            decode,
+            &[(109, 0x3c), (101, 0x01), (105, 0x08), (48, 0x30), (16, 0x04)],
+        );
+        let mut expected = [128.0_f32; 256];
+        expected[80..96].fill(-4.0);
+        expected[80] = 3.0;
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

@@ -45,3 +45,18 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// A scale of 1; byte 2 + 3 holds weights 3 and 19.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 32>(decode, &[(1, 0x3c), (5, 0xf7)]);
+        let mut expected = [-8.0_f32; 32];
+        (expected[3], expected[19]) = (-1.0, 7.0);
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

@@ -31,3 +31,19 @@ pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 32, 1>(codes, bytes, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// Scale 1, minimum 2; bits 3 and 19 of the word belong to weights 3 and 19.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights =
+            weights_of::<BYTES, 32>(decode, &[(1, 0x3c), (3, 0x40), (4, 0x08), (6, 0x08), (11, 0xf7)]);
+        let mut expected = [2.0_f32; 32];
+        (expected[3], expected[19]) = (25.0, 33.0);
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

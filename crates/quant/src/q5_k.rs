@@ -52,3 +52,20 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// Sub-block 5 scales by 1 and takes 2 away; weight 163 lies in byte 48 + 32 * 2 + 3 and bit 5 of byte 16 + 3.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights =
+            weights_of::<BYTES, 256>(decode, &[(1, 0x3c), (3, 0x3c), (13, 0x21), (115, 0xf0), (19, 0x20)]);
+        let mut expected = [0.0_f32; 256];
+        expected[160..192].fill(-2.0);
+        expected[163] = 29.0;
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

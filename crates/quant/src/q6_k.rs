@@ -145,3 +145,19 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// Sub-block 9 scales by 2; weight 147 lies in bytes 64 + 19 and 128 + 32 + 19.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 256>(decode, &[(209, 0x3c), (201, 0x02), (83, 0x0f), (179, 0x03)]);
+        let mut expected = [-0.0_f32; 256];
+        expected[144..160].fill(-64.0);
+        expected[147] = 62.0;
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+}

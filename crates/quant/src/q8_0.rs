@@ -41,3 +41,27 @@ pub fn encode(row: &[f32], out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::weights_of;
+
+    /// A scale of 1; byte 2 + 3 is weight 3.
+    #[test]
+    fn weights_lie_where_the_table_says() {
+        let weights = weights_of::<BYTES, 32>(decode, &[(1, 0x3c), (5, 0x80)]);
+        let mut expected = [0.0_f32; 32];
+        expected[3] = -128.0;
+        assert_eq!(weights.map(f32::to_bits), expected.map(f32::to_bits));
+    }
+
+    #[test]
+    fn halves_round_away_from_zero() {
+        let mut row = [0.0; 32];
+        (row[0], row[1], row[2], row[3]) = (127.0, 0.5, -2.5, 0.499);
+        let mut block = [0; BYTES];
+        encode(&row, &mut block);
+        assert_eq!(block[2..6].iter().map(|&q| q as i8).collect::<Vec<_>>(), [127, 1, -3, 0]);
+    }
+}

@@ -1,6 +1,7 @@
-//! Decoding against the `gguf` package of PyPI, bit for bit.
+//! Decoding against the `gguf` package of PyPI, bit for bit; encoding against ggml, byte for byte.
 //!
-//! `oracle/make.py` wrote the blocks and the expected weights. A NaN must be a NaN, but which one
+//! `oracle/make.py` wrote the blocks and the expected weights, `oracle/make_encoded.py` the rows
+//! and the expected bytes. A NaN must be a NaN, but which one
 //! is left to the processor: IEEE 754 does not say which payload or sign an operation gives.
 
 use std::path::PathBuf;
@@ -75,6 +76,26 @@ fn oracle_covers_the_special_scales() {
         if format != Format::MXFP4 {
             assert!(weights.iter().any(|w| w.is_nan()), "{format} has no NaN");
             assert!(weights.iter().any(|w| w.is_infinite()), "{format} has no infinity");
+        }
+    }
+}
+
+#[test]
+fn encode_is_the_oracles() {
+    let read = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle");
+        std::fs::read(format!("{folder}/{name}")).expect("make_encoded.py wrote this file")
+    };
+    let rows = read("rows.bin");
+    let rows: Vec<_> = rows.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    for format in Format::ALL.iter().copied().filter(|format| format.can_encode() && *format != Format::F32) {
+        let theirs = read(&format!("{format}.encoded.bin"));
+        let mut ours = vec![0; format.row_bytes(rows.len()).expect("256 weights are whole blocks")];
+        assert_eq!(ours.len(), theirs.len());
+        format.encode(&rows, &mut ours).expect("the filter left formats with an encoder");
+        let size = format.block_bytes();
+        for (i, (ours, theirs)) in ours.chunks(size).zip(theirs.chunks(size)).enumerate() {
+            assert_eq!(ours, theirs, "{format}: block {i}");
         }
     }
 }

@@ -53,8 +53,8 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     for name in FORMATS:
         length, _ = GGML_QUANT_SIZES[GGMLQuantizationType[name]]
-        # About 24 kB a file; MXFP4 needs a block for each exponent.
-        count = int(sys.argv[2]) if len(sys.argv) > 2 else {1: 2048, 32: 160, 256: 32}[length]
+        # About 20 to 40 kB a file; MXFP4 needs a block for each exponent.
+        count = int(sys.argv[2]) if len(sys.argv) > 2 else {1: 512, 32: 96, 256: 32}[length]
         if name == "MXFP4":
             count = max(count, 256)
         rng = np.random.default_rng([GGMLQuantizationType[name].value, count])
