@@ -20,7 +20,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(screen: &Screen) -> Answer {
+    pub(crate) fn new(screen: Screen) -> Answer {
         Answer { terminal: screen.answer_on_terminal, fresh: true, failed: None }
     }
 

@@ -25,7 +25,7 @@ const LOGIT_BYTES: usize = 64 << 20;
 /// The device of this name.
 pub(crate) fn device(name: DeviceName) -> anyhow::Result<Box<dyn Device>> {
     match name {
-        DeviceName::Auto | DeviceName::Cpu => Ok(reference()),
+        DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(cpu::Cpu::new())),
         DeviceName::Cuda => Err(bad_input("this build has no CUDA backend; use --device cpu")),
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn engine(
     device: &dyn Device,
     options: &LoadOptions,
     tokenizer: Option<Arc<Tokenizer>>,
-    screen: &Screen,
+    screen: Screen,
 ) -> anyhow::Result<Engine> {
     check_memory(file, plan, options)?;
     let bar = screen.bytes_bar("loading", plan.weight_bytes());

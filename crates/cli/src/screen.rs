@@ -28,23 +28,23 @@ impl Screen {
     }
 
     /// A line on stderr, unless quiet was asked for. A closed stderr is not an error.
-    pub(crate) fn note(&self, line: &str) {
+    pub(crate) fn note(self, line: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr(), "{line}");
         }
     }
 
     /// A bar over `bytes`, which is drawn only if the work takes long enough to be noticed.
-    pub(crate) fn bytes_bar(&self, what: &'static str, bytes: u64) -> ProgressBar {
+    pub(crate) fn bytes_bar(self, what: &'static str, bytes: u64) -> ProgressBar {
         self.bar(what, bytes, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
     }
 
     /// A bar over `steps` of some unit.
-    pub(crate) fn steps_bar(&self, what: &'static str, steps: u64) -> ProgressBar {
+    pub(crate) fn steps_bar(self, what: &'static str, steps: u64) -> ProgressBar {
         self.bar(what, steps, "{msg} {bar:30} {pos}/{len} {eta}")
     }
 
-    fn bar(&self, what: &'static str, length: u64, template: &str) -> ProgressBar {
+    fn bar(self, what: &'static str, length: u64, template: &str) -> ProgressBar {
         if !self.progress {
             return ProgressBar::hidden();
         }
@@ -61,9 +61,9 @@ impl Screen {
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if is_unprintable(c) {
-            out.extend(c.escape_default())
+            out.extend(c.escape_default());
         } else {
-            out.push(c)
+            out.push(c);
         }
         out
     })

@@ -58,7 +58,7 @@ pub(crate) struct Generated {
 pub(crate) fn generate(
     engine: &mut Engine,
     sequence: SequenceId,
-    screen: &Screen,
+    screen: Screen,
     mut answer: Option<&mut Answer>,
 ) -> anyhow::Result<Generated> {
     let bar = screen.steps_bar("reading", 0);
@@ -87,24 +87,14 @@ pub(crate) fn generate(
 
 /// `prompt 12 tokens, 340.1 tok/s · first token 48 ms · generated 32 tokens, 35.2 tok/s · …`
 pub(crate) fn summary_line(summary: &Summary) -> String {
-    let mut line = format!("prompt {} tokens", summary.prompt);
-    if summary.reused > 0 {
-        line += &format!(" ({} more were cached)", summary.reused);
-    }
-    if summary.prompt_rate() > 0.0 {
-        line += &format!(", {:.1} tok/s", summary.prompt_rate());
-    }
-    if let Some(first) = summary.first {
-        line += &format!(" · first token {:.0} ms", first.as_secs_f64() * 1e3);
-    }
-    line += &format!(" · generated {} tokens", summary.generated);
-    if summary.rate() > 0.0 {
-        line += &format!(", {:.1} tok/s", summary.rate());
-    }
-    if let Some(peak) = screen::peak_memory() {
-        line += &format!(" · peak memory {}", screen::size(peak));
-    }
-    line
+    let rate = |rate: f64| if rate > 0.0 { format!(", {rate:.1} tok/s") } else { String::new() };
+    let cached =
+        if summary.reused > 0 { format!(" ({} more were cached)", summary.reused) } else { String::new() };
+    let mut parts = vec![format!("prompt {} tokens{cached}{}", summary.prompt, rate(summary.prompt_rate()))];
+    parts.extend(summary.first.map(|first| format!("first token {:.0} ms", first.as_secs_f64() * 1e3)));
+    parts.push(format!("generated {} tokens{}", summary.generated, rate(summary.rate())));
+    parts.extend(screen::peak_memory().map(|peak| format!("peak memory {}", screen::size(peak))));
+    parts.join(" · ")
 }
 
 /// Why a generation ended, in the words of the APIs that users know.

@@ -53,7 +53,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let context = load::context(&file, machine.ctx_size.or(Some(tokens)), tokens)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &machine, machine.rows()?, config)?;
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, &screen)?;
+    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     let mut out = Npy::create(&command.out, tokens, plan.shape.vocab)?;
     let bar = screen.steps_bar("computing", tokens as u64);

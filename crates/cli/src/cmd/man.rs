@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use clap::{Args, CommandFactory};
 use clap_mangen::Man;
 
+use crate::failure::bad_input;
+use crate::screen::printable;
+
 const EXAMPLES: &str = "\
 Examples:
   jetson-llm man | man -l -
@@ -23,17 +26,15 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     program.build();
     let page = match &command.command {
         None => Man::new(program),
-        Some(name) => match program.find_subcommand(name) {
-            Some(found) => Man::new(found.clone()).title(format!("jetson-llm-{name}")),
-            None => {
+        Some(name) => {
+            let unknown = || {
                 let known: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).collect();
-                let name = crate::screen::printable(name);
-                return Err(crate::failure::bad_input(format!(
-                    "there is no command {name}; the commands are {}",
-                    known.join(", ")
-                )));
-            }
-        },
+                let (name, known) = (printable(name), known.join(", "));
+                bad_input(format!("there is no command {name}; the commands are {known}"))
+            };
+            let found = program.find_subcommand(name).ok_or_else(unknown)?;
+            Man::new(found.clone()).title(format!("jetson-llm-{name}"))
+        }
     };
     let mut text = Vec::new();
     page.render(&mut text)?;

@@ -116,7 +116,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
 
     let options = load::options(&plan, &command.machine, window, config)?;
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, &screen)?;
+    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
     interrupt::listen();
     let started = Instant::now();
     let first = window / 2;

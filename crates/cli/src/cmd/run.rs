@@ -89,15 +89,15 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let context = load::context(&file, command.answering.machine.ctx_size, wanted)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.answering.machine, 1, config)?;
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, Some(tokenizer), &screen)?;
+    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, Some(tokenizer), screen)?;
     let loaded = started.elapsed();
 
     interrupt::listen();
     let params = session::params(&command.answering.sampling, max_tokens);
     let sequence = engine.start(&ids, &params)?;
-    let mut answer = Answer::new(&screen);
+    let mut answer = Answer::new(screen);
     let shown = (!command.json).then_some(&mut answer);
-    let generated = session::generate(&mut engine, sequence, &screen, shown)?;
+    let generated = session::generate(&mut engine, sequence, screen, shown)?;
     answer.finish()?;
 
     let summary = &generated.summary;

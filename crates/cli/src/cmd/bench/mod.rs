@@ -120,7 +120,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.machine, 1, config)?;
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, &screen)?;
+    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     interrupt::listen();
     let bar = screen.steps_bar("measuring", (tests.len() * command.repetitions) as u64);

@@ -69,8 +69,7 @@ pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Con
     let context = load::context(&file, command.machine.ctx_size, 0)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.machine, 1, config)?;
-    let engine =
-        load::engine(&file, &plan, device.as_ref(), &options, Some(Arc::clone(&tokenizer)), &screen)?;
+    let engine = load::engine(&file, &plan, device.as_ref(), &options, Some(Arc::clone(&tokenizer)), screen)?;
 
     let params = session::params(&command.sampling, command.max_tokens());
     let conversation = Conversation::new(engine, &tokenizer, &chat, params, command.system.as_deref())?;
@@ -156,8 +155,8 @@ impl Talk<'_> {
                 self.conversation.context()
             ));
         }
-        let mut answer = Answer::new(&self.screen);
-        let summary = self.conversation.answer(&self.screen, &mut answer)?;
+        let mut answer = Answer::new(self.screen);
+        let summary = self.conversation.answer(self.screen, &mut answer)?;
         answer.finish()?;
         if summary.finish == Finish::Length && self.conversation.is_full() {
             self.screen.note("note: the context is full; /clear starts anew, --ctx-size makes it larger");

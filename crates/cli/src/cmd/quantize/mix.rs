@@ -195,7 +195,7 @@ pub(crate) fn choose(mix: Mix, model: Model, tensors: &[Stored<'_>]) -> Vec<Choi
         let mut format = mix.format();
         match role(tensor.name) {
             role @ (Role::Output | Role::Embedding) if role == Role::Output || tied => {
-                if cols % format.block_len() as u64 != 0 {
+                if !cols.is_multiple_of(format.block_len() as u64) {
                     format = Format::Q8_0;
                 } else if format != Format::Q8_0 {
                     format = Format::Q6_K;
@@ -230,7 +230,7 @@ pub(crate) fn choose(mix: Mix, model: Model, tensors: &[Stored<'_>]) -> Vec<Choi
 /// `wanted`, or for rows that are not whole blocks of it the format llama.cpp falls back to; where
 /// this program has no encoder for that one, the next with more bits.
 fn fitting(wanted: Format, cols: u64) -> Choice {
-    let whole = |format: Format| cols % format.block_len() as u64 == 0;
+    let whole = |format: Format| cols.is_multiple_of(format.block_len() as u64);
     if whole(wanted) {
         return Choice { format: wanted, wanted: None };
     }

@@ -71,15 +71,13 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
 
     let mut tensors: Vec<&Tensor> = file.tensors().iter().collect();
     tensors.sort_by_key(|tensor| mix::order(&tensor.name));
-    let stored = |tensor: &&'_ Tensor| -> (String, Vec<u64>, Format) {
-        (tensor.name.clone(), tensor.shape.clone(), tensor.format)
-    };
-    let owned: Vec<_> = tensors.iter().map(stored).collect();
-    let facts: Vec<Stored<'_>> =
-        owned.iter().map(|(name, shape, format)| Stored { name, shape, format: *format }).collect();
+    let facts: Vec<Stored<'_>> = tensors
+        .iter()
+        .map(|tensor| Stored { name: &tensor.name, shape: &tensor.shape, format: tensor.format })
+        .collect();
     let choices = mix::choose(command.mix, mix::Model::new(&spec), &facts);
     check(&file, &tensors, &choices, command.allow_requantize)?;
-    note_fallbacks(&screen, &tensors, &choices);
+    note_fallbacks(screen, &tensors, &choices);
 
     let mut writer = Writer::new();
     writer.copy_keys(&file)?;
@@ -150,7 +148,7 @@ fn check(file: &Gguf, tensors: &[&Tensor], choices: &[Choice], allow_requantize:
     Ok(())
 }
 
-fn note_fallbacks(screen: &Screen, tensors: &[&Tensor], choices: &[Choice]) {
+fn note_fallbacks(screen: Screen, tensors: &[&Tensor], choices: &[Choice]) {
     for (tensor, choice) in tensors.iter().zip(choices) {
         if let Some(wanted) = choice.wanted {
             screen.note(&format!(
