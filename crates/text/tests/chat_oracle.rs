@@ -79,7 +79,7 @@ fn published_templates_render_as_in_python() {
         serde_json::from_slice(&std::fs::read(cases).expect("cases.json is committed"))
             .expect("cases.json is JSON");
 
-    let (mut agreed, mut total) = (0, 0);
+    let (mut agreed, mut total, mut lists) = (0, 0, 0);
     let mut wrong = String::new();
     for (path, results) in &expected {
         let source = std::fs::read_to_string(path).expect("the template can be read");
@@ -91,6 +91,14 @@ fn published_templates_render_as_in_python() {
             match (&ours, theirs) {
                 (Ok(ours), Some(theirs)) if ours == theirs => agreed += 1,
                 (Err(_), None) => agreed += 1,
+                // Python's `map` makes a generator, which its JSON refuses; ours makes a list.
+                (Ok(_), None)
+                    if result["error"]
+                        .as_str()
+                        .is_some_and(|err| err.contains("type generator is not JSON")) =>
+                {
+                    lists += 1;
+                }
                 _ => {
                     wrong += &format!(
                         "\n{name} / {case}\n  ours   {ours:?}\n  theirs {theirs:?} {:?}\n",
@@ -100,6 +108,9 @@ fn published_templates_render_as_in_python() {
             }
         }
     }
-    println!("{agreed} of {total} renderings agree, {} templates", expected.len());
+    println!(
+        "{agreed} of {total} renderings agree, {lists} are lists to us only, {} templates",
+        expected.len()
+    );
     assert!(wrong.is_empty(), "{wrong}");
 }

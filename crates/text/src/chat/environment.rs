@@ -23,7 +23,7 @@ const RECURSION: usize = 200;
 pub(super) struct Raised(pub(super) String);
 
 fn plain(args: Rest<ValueOrKwargs>) -> Vec<Value> {
-    args.iter().cloned().map(ValueOrKwargs::into_value).collect()
+    args.0.into_iter().map(ValueOrKwargs::into_value).collect()
 }
 
 /// An environment for one rendering.

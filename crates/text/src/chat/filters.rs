@@ -260,7 +260,15 @@ fn int(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default().trim_matches(is_space).replace('_', "");
             let base = args.integer(2, "base")?.and_then(|base| u32::try_from(base).ok()).unwrap_or(10);
-            let parsed = if (2..=36).contains(&base) { i128::from_str_radix(&text, base).ok() } else { None };
+            let prefix = match base {
+                2 => "0b",
+                8 => "0o",
+                16 => "0x",
+                _ => "",
+            };
+            let digits = text.strip_prefix(prefix).unwrap_or(&text);
+            let parsed =
+                if (2..=36).contains(&base) { i128::from_str_radix(digits, base).ok() } else { None };
             match parsed {
                 Some(x) => Value::from(x),
                 None => text.parse::<f64>().ok().and_then(truncate).unwrap_or(default),
@@ -292,11 +300,19 @@ fn round(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
     if places.abs() > 300 {
         return Err(fail("round takes at most 300 places"));
     }
+    let whole =
+        values[0].is_integer() && matches!(args.string(2, "method")?.as_deref(), None | Some("common"));
+    if whole && places >= 0 {
+        return Ok(values[0].clone());
+    }
     let scale = 10f64.powi(places as i32);
     Ok(Value::from(match args.string(2, "method")?.as_deref() {
         None | Some("common") if places >= 0 => {
             // Printing rounds the exact value, ties to even, as Python does.
             format!("{x:.*}", places as usize).parse().unwrap_or(x)
+        }
+        None | Some("common") if whole => {
+            return Ok(Value::from(((x * scale).round_ties_even() / scale) as i64));
         }
         None | Some("common") => (x * scale).round_ties_even() / scale,
         Some("ceil") => (x * scale).ceil() / scale,

@@ -4,7 +4,7 @@
 //! The engine's own step counter cannot see that one step doubled a string, so every operation that
 //! makes text or containers reports its size here.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use minijinja::{Error, ErrorKind};
 
@@ -21,7 +21,7 @@ pub(super) const VALUE_DEPTH: usize = 64;
 /// Steps allowed without regard to the request.
 const BASE_STEPS: u64 = 2_000_000;
 /// Further steps per JSON value of the request: a template walks its messages a few times.
-const STEPS_PER_NODE: u64 = 200;
+const STEPS_PER_NODE: u64 = 25;
 /// Bytes of text a template may produce, intermediate strings included.
 const BASE_WORK: u64 = 64 << 20;
 /// Further bytes per byte of the request: some templates append message by message, which is quadratic.
@@ -36,7 +36,7 @@ const STRING_PER_BYTE: usize = 8;
 /// What one rendering may still spend.
 #[derive(Debug)]
 pub(super) struct Budget {
-    work: Mutex<u64>,
+    work: AtomicU64,
     /// Longest single string, bytes.
     pub(super) string: usize,
     /// Interpreter steps.
@@ -48,7 +48,7 @@ impl Budget {
     pub(super) fn new(bytes: usize, nodes: usize) -> Self {
         let work = BASE_WORK.saturating_add(WORK_PER_BYTE.saturating_mul(bytes as u64)).min(4 << 30);
         Self {
-            work: Mutex::new(work),
+            work: AtomicU64::new(work),
             string: BASE_STRING.saturating_add(STRING_PER_BYTE.saturating_mul(bytes)).min(1 << 30),
             steps: BASE_STEPS.saturating_add(STEPS_PER_NODE.saturating_mul(nodes as u64)),
         }
@@ -56,13 +56,10 @@ impl Budget {
 
     /// Pays for `bytes` of text made, copied or compared.
     pub(super) fn spend(&self, bytes: usize) -> Result<(), Error> {
-        let mut left = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match left.checked_sub(bytes as u64) {
-            Some(rest) => {
-                *left = rest;
-                Ok(())
-            }
-            None => Err(exceeded("makes more text than a prompt needs")),
+        let pay = |left: u64| left.checked_sub(bytes as u64);
+        match self.work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(exceeded("makes more text than a prompt needs")),
         }
     }
 

@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind, Value};
 
 use super::context::Context;
 use super::ops;
-use super::python::{self, Args, fail, is_list, type_name};
+use super::python::{self, Args, fail, type_name};
 
 /// Calls `value.name(args)`.
 pub(super) fn call(ctx: &Context, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
@@ -34,10 +34,11 @@ fn string(ctx: &Context, text: &str, name: &str, values: &[Value]) -> Result<Val
     let all = |test: fn(char) -> bool| Value::from(!text.is_empty() && text.chars().all(test));
     Ok(match name {
         "upper" => Value::from(ctx.marks.hide_new(text, text.to_uppercase())),
-        "lower" | "casefold" => Value::from(ctx.marks.hide_new(text, text.to_lowercase())),
+        "lower" => Value::from(ctx.marks.hide_new(text, text.to_lowercase())),
+        "casefold" => Value::from(ctx.marks.hide_new(text, text.to_lowercase().replace('ß', "ss"))),
         "title" => Value::from(title(text)),
         "capitalize" => Value::from(capitalize(text)),
-        "swapcase" => Value::from(text.chars().map(swap_case).collect::<String>()),
+        "swapcase" => Value::from(swap_case(text)),
         "strip" | "lstrip" | "rstrip" => {
             let chars = args.string(0, "chars")?;
             let strip = |c: char| chars.as_ref().map_or_else(|| is_space(c), |chars| chars.contains(c));
@@ -78,7 +79,7 @@ fn string(ctx: &Context, text: &str, name: &str, values: &[Value]) -> Result<Val
         }
         "startswith" | "endswith" => {
             let wanted = args.required(0, "prefix")?;
-            let options = if is_list(&wanted) { python::items(ctx, &wanted)? } else { vec![wanted] };
+            let options = if wanted.is_tuple() { python::items(ctx, &wanted)? } else { vec![wanted] };
             let mut found = false;
             for option in &options {
                 let option = option.as_str().ok_or_else(|| {
@@ -307,10 +308,16 @@ fn title(text: &str) -> String {
     out
 }
 
-fn swap_case(c: char) -> char {
-    let swapped: Option<char> =
-        if c.is_lowercase() { c.to_uppercase().next() } else { c.to_lowercase().next() };
-    swapped.unwrap_or(c)
+fn swap_case(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_lowercase() {
+            out.extend(c.to_uppercase());
+        } else {
+            out.extend(c.to_lowercase());
+        }
+    }
+    out
 }
 
 fn dict(ctx: &Context, value: &Value, name: &str, args: &Args) -> Result<Value, Error> {

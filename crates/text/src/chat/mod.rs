@@ -102,7 +102,9 @@ struct Template {
 
 impl Template {
     fn new(name: &str, source: &str) -> Self {
-        Self { name: name.to_owned(), source: compile::without_generation_blocks(source) }
+        // Jinja knows one kind of line end.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        Self { name: name.to_owned(), source: compile::without_generation_blocks(&source) }
     }
 }
 

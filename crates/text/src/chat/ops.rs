@@ -143,7 +143,10 @@ fn arithmetic(op: &str, a: &Value, b: &Value) -> Result<Value, Error> {
 }
 
 fn negate(value: &Value) -> Result<Value, Error> {
-    arithmetic("-", &Value::from(0), value)
+    match as_number(value) {
+        Some(Number::Float(x)) => Ok(Value::from(-x)),
+        _ => arithmetic("-", &Value::from(0), value),
+    }
 }
 
 fn multiply(ctx: &Context, a: &Value, b: &Value) -> Result<Value, Error> {

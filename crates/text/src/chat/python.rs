@@ -209,7 +209,7 @@ pub(super) fn len(value: &Value) -> Result<usize, Error> {
 
 /// `a == b`.
 pub(super) fn equal(ctx: &Context, a: &Value, b: &Value) -> Result<bool, Error> {
-    ctx.budget.spend(1)?;
+    ctx.budget.spend(VALUE_BYTES)?;
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         ctx.budget.spend(a.len().min(b.len()))?;
         return Ok(a == b || ctx.marks.strip(a) == ctx.marks.strip(b));
@@ -258,7 +258,7 @@ fn numeric(value: &Value) -> Option<Value> {
 
 /// The order of `a` and `b`, where Python has one.
 pub(super) fn compare(ctx: &Context, a: &Value, b: &Value) -> Result<Ordering, Error> {
-    ctx.budget.spend(1)?;
+    ctx.budget.spend(VALUE_BYTES)?;
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         ctx.budget.spend(a.len().min(b.len()))?;
         return Ok(a.cmp(b));
