@@ -91,9 +91,21 @@ impl<'s> Cursor<'s> {
         if len > self.left() {
             return Err(self.short(at, what, len as u128));
         }
-        let mut len = len as usize;
         // Amortised, not exact: many long strings go into one list.
-        out.try_reserve(len).map_err(|_| no_memory(len, at))?;
+        out.try_reserve(len as usize).map_err(|_| no_memory(len as usize, at))?;
+        self.append(out, len as usize, what)
+    }
+
+    /// `count` bytes: elements of one byte, without looking at each.
+    pub(crate) fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Flaw> {
+        self.check_count(count, 1, "the array")?;
+        let mut bytes = Vec::new();
+        reserve(&mut bytes, count as usize, self.at())?;
+        self.append(&mut bytes, count as usize, "the array")?;
+        Ok(bytes)
+    }
+
+    fn append(&mut self, out: &mut Vec<u8>, mut len: usize, what: &str) -> Result<(), Flaw> {
         while len > 0 {
             let part = len.min(WINDOW);
             out.extend_from_slice(self.take(part, what)?);

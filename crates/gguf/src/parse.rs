@@ -245,7 +245,7 @@ fn array(c: &mut Cursor) -> Result<Array, Flaw> {
     let of = c.u32("the type of its elements")?;
     let count = c.u64("the number of its elements")?;
     Ok(match of {
-        id::U8 => Array::U8(c.elements(count, u8::from_le_bytes)?),
+        id::U8 => Array::U8(c.bytes(count)?),
         id::I8 => Array::I8(c.elements(count, i8::from_le_bytes)?),
         id::U16 => Array::U16(c.elements(count, u16::from_le_bytes)?),
         id::I16 => Array::I16(c.elements(count, i16::from_le_bytes)?),
@@ -268,7 +268,7 @@ fn array(c: &mut Cursor) -> Result<Array, Flaw> {
 
 fn bools(c: &mut Cursor, count: u64) -> Result<Vec<bool>, Flaw> {
     let first = c.at();
-    let bytes = c.elements(count, u8::from_le_bytes)?;
+    let bytes = c.bytes(count)?;
     bytes.into_iter().zip(first..).map(|(byte, at)| bool_of(byte, at)).collect()
 }
 
