@@ -14,7 +14,7 @@ struct Step {
     env: &'static [(&'static str, &'static str)],
 }
 
-/// The steps that are cargo commands, quick ones first. `test` is the command README names.
+/// The steps that are cargo commands, quick ones first. `test` is the command README names, all failures shown.
 const STEPS: &[Step] = &[
     Step { name: "fmt", cargo: &["fmt", "--all", "--check"], env: &[] },
     Step {
@@ -22,7 +22,7 @@ const STEPS: &[Step] = &[
         cargo: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
         env: &[],
     },
-    Step { name: "test", cargo: &["test", "--workspace"], env: &[] },
+    Step { name: "test", cargo: &["test", "--workspace", "--no-fail-fast"], env: &[] },
     Step {
         name: "doc",
         cargo: &["doc", "--workspace", "--no-deps"],

@@ -65,7 +65,8 @@ fn says_unsafe(line: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices("unsafe").any(|(at, word)| {
         let (before, after) = (&code[..at], &code[at + word.len()..]);
-        let in_string = before.matches('"').count() % 2 == 1;
+        let quotes = before.matches('"').count() - before.matches("\\\"").count();
+        let in_string = quotes % 2 == 1;
         !in_string && !before.ends_with(is_word) && !after.starts_with(is_word)
     })
 }
