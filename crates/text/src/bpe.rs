@@ -11,11 +11,10 @@ use crate::glue::Glue;
 use crate::merge::{NONE, Work};
 use crate::split::Pre;
 use crate::table::Table;
-use crate::vocab::{Form, Kind, Vocab};
+use crate::vocab::{Form, Kind, Vocab, check_bytes};
 
 pub(crate) struct Bpe {
     pre: &'static Pre,
-    form: Form,
     /// Every string merging can reach: tokens, then results of merges that are no token.
     symbols: Table,
     /// Token of each symbol; [`NONE`] for the rest, which becomes byte tokens.
@@ -38,8 +37,8 @@ impl Bpe {
         raw: gguf::Strings<'_>,
         vocab: &Vocab,
         pre: &'static Pre,
-        form: Form,
     ) -> Result<Bpe, Error> {
+        let form = pre.form;
         let mut symbols = Table::with_capacity(vocab.len());
         let mut tokens = Vec::with_capacity(vocab.len());
         let mut text = Vec::new();
@@ -96,14 +95,19 @@ impl Bpe {
         // Bytes without a token are left out of texts, as in Hugging Face's tokenizers: Falcon has no
         // tokens for control characters.
         if form == Form::Spaced {
-            vocab.check_bytes(file.name(), &byte_tokens)?;
+            check_bytes(file, &byte_tokens)?;
         }
-        Ok(Bpe { pre, form, symbols, tokens, ranks, joined, byte_tokens, byte_symbols, glue })
+        Ok(Bpe { pre, symbols, tokens, ranks, joined, byte_tokens, byte_symbols, glue })
+    }
+
+    /// Whether the texts to encode have `▁` for spaces.
+    pub(crate) fn spaced(&self) -> bool {
+        self.pre.form == Form::Spaced
     }
 
     /// Appends the tokens of a text. For [`Form::Spaced`] its spaces are `▁`.
     pub(crate) fn encode(&self, text: &str, work: &mut Work, out: &mut Vec<u32>) {
-        self.pre.split(text, |piece| match self.form {
+        self.pre.split(text, |piece| match self.pre.form {
             Form::ByteLevel if self.pre.digit_names => {
                 for part in piece.as_bytes().chunk_by(|&a, &b| has_digit_name(a) == has_digit_name(b)) {
                     self.bytes(part, work, out);

@@ -79,7 +79,7 @@ pub enum Error {
 
     /// A byte that no token stands for, so some texts would lose it.
     #[error(
-        "{file}: tokenizer.ggml.tokens has no token for byte 0x{byte:02X} and no unknown token stands in: convert the model again"
+        "{file}: tokenizer.ggml.tokens has no token for byte 0x{byte:02X} so some texts could not be written: convert the model again"
     )]
     MissingByte {
         /// File name.

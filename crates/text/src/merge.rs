@@ -148,7 +148,11 @@ pub(crate) const LONGEST: usize = 1 << 30;
 /// Cuts `text` into parts of at most [`LONGEST`] bytes, each a whole number of characters.
 pub(crate) fn parts(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
-        let (part, rest) = text.split_at(text.floor_char_boundary(LONGEST));
+        let mut cut = text.len().min(LONGEST);
+        while !text.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let (part, rest) = text.split_at(cut);
         text = rest;
         (!part.is_empty()).then_some(part)
     })

@@ -12,6 +12,7 @@
 //! we follow the published expression.
 
 use crate::unicode::Classes;
+use crate::vocab::Form;
 use crate::words;
 
 /// One expression of a pre-tokenizer.
@@ -73,8 +74,8 @@ pub(crate) struct Pre {
     pub(crate) whole: bool,
     /// Whether a prompt starts with the beginning-of-sequence token where the file does not say.
     pub(crate) add_bos: bool,
-    /// Works on characters with `▁` for spaces, not on bytes.
-    pub(crate) spaced: bool,
+    /// What merging works on.
+    pub(crate) form: Form,
     /// Digits are set apart after bytes got GPT-2's names, so halves of characters count as digits.
     pub(crate) digit_names: bool,
 }
@@ -135,7 +136,7 @@ const TABLE: &[Pre] = &[
 ];
 
 const fn pre(names: &'static [&'static str], stages: &'static [Stage]) -> Pre {
-    Pre { names, stages, whole: false, add_bos: false, spaced: false, digit_names: false }
+    Pre { names, stages, whole: false, add_bos: false, form: Form::ByteLevel, digit_names: false }
 }
 
 impl Pre {
@@ -150,7 +151,7 @@ impl Pre {
     }
 
     const fn spaced(mut self) -> Pre {
-        self.spaced = true;
+        self.form = Form::Spaced;
         self
     }
 

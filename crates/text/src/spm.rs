@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::glue::Glue;
 use crate::merge::{NONE, Work};
 use crate::table::Table;
-use crate::vocab::{Kind, Vocab};
+use crate::vocab::{Kind, Vocab, check_bytes};
 
 pub(crate) struct Spm {
     /// Texts of the tokens that may come out of text, with `▁` for spaces. Control tokens are not
@@ -54,7 +54,7 @@ impl Spm {
         }
 
         let byte_tokens = vocab.byte_tokens();
-        vocab.check_bytes(file.name(), &byte_tokens)?;
+        check_bytes(file, &byte_tokens)?;
         Ok(Spm { symbols, tokens, ranks, longest, byte_tokens, glue })
     }
 

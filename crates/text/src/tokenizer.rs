@@ -29,8 +29,8 @@ pub struct Tokenizer {
 }
 
 enum Algorithm {
-    Bpe(Bpe, Form),
-    Spm(Spm),
+    Bpe(Box<Bpe>),
+    Spm(Box<Spm>),
 }
 
 /// How to encode a text. The default is plain text, as a user writes it.
@@ -69,17 +69,14 @@ impl Tokenizer {
                 })
             })
             .transpose()?;
-        let form = match pre {
-            Some(pre) if !pre.spaced => Form::ByteLevel,
-            _ => Form::Spaced,
-        };
+        let form = pre.map_or(Form::Spaced, |pre| pre.form);
 
         let raw = file.strings("tokenizer.ggml.tokens")?;
         let mut vocab = Vocab::new(file, raw, form)?;
         let mut ends = special::ends(&mut vocab);
         let algorithm = match pre {
-            Some(pre) => Algorithm::Bpe(Bpe::new(file, raw, &vocab, pre, form)?, form),
-            None => Algorithm::Spm(Spm::new(file, raw, &vocab, &scores(file, raw.len())?)?),
+            Some(pre) => Algorithm::Bpe(Box::new(Bpe::new(file, raw, &vocab, pre)?)),
+            None => Algorithm::Spm(Box::new(Spm::new(file, raw, &vocab, &scores(file, raw.len())?)?)),
         };
 
         let token = |key: &str| match file.opt_u32(key)? {
@@ -149,11 +146,11 @@ impl Tokenizer {
         let Buffers { work, spaced } = buffers;
         for (i, part) in merge::parts(text).enumerate() {
             match &self.algorithm {
-                Algorithm::Bpe(bpe, Form::ByteLevel) => bpe.encode(part, work, out),
-                Algorithm::Bpe(bpe, Form::Spaced) => {
+                Algorithm::Bpe(bpe) if bpe.spaced() => {
                     mark_spaces(false, part, spaced);
                     bpe.encode(spaced, work, out);
                 }
+                Algorithm::Bpe(bpe) => bpe.encode(part, work, out),
                 Algorithm::Spm(spm) => {
                     mark_spaces(self.space_prefix && i == 0, part, spaced);
                     spm.encode(spaced, work, out);
@@ -194,14 +191,16 @@ impl Tokenizer {
         text
     }
 
-    /// The control token of this name, else the first other token of exactly this text.
+    /// The control token of this name, else the first other token of exactly this text, byte tokens last.
     ///
     /// Looks through the whole vocabulary unless it is a control token: for set-up, not for every token.
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.specials.id(&self.vocab, name.as_bytes()).or_else(|| {
+        let name = name.as_bytes();
+        let find = |byte: bool| {
             let mut all = 0..self.len() as u32;
-            all.find(|&id| self.bytes(id) == name.as_bytes())
-        })
+            all.find(|&id| (self.kind(id) == Kind::Byte) == byte && self.bytes(id) == name)
+        };
+        self.specials.id(&self.vocab, name).or_else(|| find(false)).or_else(|| find(true))
     }
 
     /// Number of tokens.

@@ -146,15 +146,14 @@ impl Vocab {
         }
         tokens
     }
+}
 
-    /// Refuses a vocabulary that cannot write some character; bytes that UTF-8 never uses may lack.
-    #[allow(clippy::unused_self, reason = "a check on vocabularies")]
-    pub(crate) fn check_bytes(&self, file: &str, tokens: &[u32; 256]) -> Result<(), Error> {
-        let used = |byte: u8| !matches!(byte, 0xC0 | 0xC1 | 0xF5..);
-        match (0..=255).find(|&byte| used(byte) && tokens[usize::from(byte)] == u32::MAX) {
-            Some(byte) => Err(Error::MissingByte { file: file.into(), byte }),
-            None => Ok(()),
-        }
+/// Refuses a vocabulary that cannot write some character; bytes that UTF-8 never uses may lack.
+pub(crate) fn check_bytes(file: &gguf::Gguf, tokens: &[u32; 256]) -> Result<(), Error> {
+    let used = |byte: u8| !matches!(byte, 0xC0 | 0xC1 | 0xF5..);
+    match (0..=255).find(|&byte| used(byte) && tokens[usize::from(byte)] == u32::MAX) {
+        Some(byte) => Err(Error::MissingByte { file: file.name().into(), byte }),
+        None => Ok(()),
     }
 }
 
@@ -233,7 +232,8 @@ fn undo(token: &[u8], out: &mut Vec<u8>) -> bool {
 /// `<0x0A>` → 10.
 fn byte_of_name(name: &[u8]) -> Option<u8> {
     let digits = name.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 2)?;
+    let whole = digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit);
+    let digits = std::str::from_utf8(digits).ok().filter(|_| whole)?;
     u8::from_str_radix(digits, 16).ok()
 }
 

@@ -37,8 +37,9 @@ fn small_vocabularies_work() {
 
 #[test]
 fn refused_by_name() {
-    type Edit = fn(&mut Writer);
-    let cases: &[(&str, fn() -> Writer, Edit)] = &[
+    /// What the message says, the file to start from, what is wrong with it.
+    type Case = (&'static str, fn() -> Writer, fn(&mut Writer));
+    let cases: &[Case] = &[
         ("model is \"t5\"", bpe, |f| set(f, "model", "t5")),
         ("model is \"bert\"", bpe, |f| set(f, "model", "bert")),
         ("model is \"rwkv\"", bpe, |f| set(f, "model", "rwkv")),
@@ -169,7 +170,7 @@ fn many_tokens_and_rules() {
     let file = common::gguf(&file);
     let start = Instant::now();
     let loaded = Tokenizer::from_gguf(&file);
-    println!("{count} user-defined tokens and rules: {:.1?}", start.elapsed());
+    eprintln!("{count} user-defined tokens and rules: {:.1?}", start.elapsed());
     let tokenizer = loaded.unwrap();
     assert_eq!(encode(&tokenizer, "<t123456><t999999>!"), [256 + 123_456, 256 + 999_999, 33]);
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());

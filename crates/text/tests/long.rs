@@ -45,11 +45,15 @@ fn long_runs() {
         };
         let tokenizer = Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).unwrap();
         for (what, text) in &texts {
+            // Once per algorithm is enough of the longest.
+            if text.len() > 2_000_000 && !["gemma-4", "llama-bpe", "llama-spm"].contains(&name) {
+                continue;
+            }
             let start = Instant::now();
             let ids = tokenizer.encode_vec(text, EncodeOptions { bos: true, special: true });
             let spent = start.elapsed();
             if spent > Duration::from_millis(200) {
-                println!("{name}: {what}: {} tokens in {spent:.0?}", ids.len());
+                eprintln!("{name}: {what}: {} tokens in {spent:.0?}", ids.len());
             }
             assert!(spent < Duration::from_secs(20), "{name}: {what} took {spent:?}");
         }

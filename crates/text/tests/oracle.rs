@@ -1,6 +1,6 @@
 //! Hostile strings against Hugging Face's tokenizers and SentencePiece.
 //!
-//! `oracle/vectors.py` makes the vectors. Those of chat-7m are kept here; `JETSON_LLM_VECTORS` names a
+//! `oracle/vectors.py` makes the vectors. Those of chat-7m and stories260K are kept here; `JETSON_LLM_VECTORS` names a
 //! folder with more.
 
 use std::fs;
@@ -64,6 +64,6 @@ fn compare(path: &Path) -> usize {
         }
         lossless += usize::from(got.iter().flat_map(|&id| tokenizer.bytes(id)).eq(text.as_bytes()));
     }
-    println!("{}: {} cases, {failed} differ, {lossless} decode to the text", path.display(), cases.len());
+    eprintln!("{}: {} cases, {failed} differ, {lossless} decode to the text", path.display(), cases.len());
     failed
 }

@@ -97,7 +97,9 @@ fn control_tokens_and_the_leading_space() {
     let tokenizer = common::load(&common::spm()).unwrap();
     let text = |mut stream: Stream, ids: &[u32]| {
         let mut out = String::new();
-        ids.iter().for_each(|&id| stream.push(&tokenizer, id, &mut out));
+        for &id in ids {
+            stream.push(&tokenizer, id, &mut out);
+        }
         stream.finish(&mut out);
         out
     };

@@ -2,7 +2,7 @@
 
     python vectors.py SHARED OUT [--count 5000] [--seed 1] [--only NAME] [--models]
 
-For every vocabulary below SHARED/fixtures/tokenizers (and, with --models, chat-7m) this builds the
+For every vocabulary below SHARED/fixtures/tokenizers (with --models for chat-7m and stories260K instead) this builds the
 published tokenizer again from the tokens and merges in the GGUF file: Hugging Face `tokenizers` for BPE,
 `sentencepiece` for SentencePiece. It encodes hostile strings and writes OUT/NAME.json:
 
@@ -191,7 +191,7 @@ def main():
 
     files = sorted((args.shared / "fixtures/tokenizers").glob("*.gguf"))
     if args.models:
-        files = [args.shared / "models/chat-7m-f16.gguf"]
+        files = [args.shared / "models/chat-7m-f16.gguf", args.shared / "fixtures/models/stories260K.gguf"]
     for file in files:
         if args.only and args.only not in file.name:
             continue
