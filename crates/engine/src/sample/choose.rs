@@ -82,11 +82,11 @@ pub(super) fn draw(candidates: &[Candidate], temperature: f32, rng: &mut Rng) ->
     if max == f32::NEG_INFINITY {
         return candidates.first().map_or(0, |candidate| candidate.id);
     }
-    let scaled = |candidate: &Candidate| (candidate.score - max) / temperature;
-    let total = sum_exp(candidates.iter().map(scaled), 0.0);
+    let scaled = |candidate: Candidate| (candidate.score - max) / temperature;
+    let total = sum_exp(candidates, scaled);
     let target = rng.unit() * total;
     let (mut sum, mut last) = (0.0, 0);
-    for candidate in candidates {
+    for &candidate in candidates {
         let weight = exp(scaled(candidate)) as f64;
         if weight > 0.0 {
             sum += weight;
@@ -106,8 +106,7 @@ pub fn logprob(logits: &[f32], id: u32) -> f32 {
     if max == f32::NEG_INFINITY || score.is_nan() {
         return f32::NEG_INFINITY;
     }
-    let clean = logits.iter().map(|&score| super::clean(score));
-    let total = sum_exp(clean, max);
+    let total = sum_exp(logits, |score| super::clean(score) - max);
     ((super::clean(score) - max) as f64 - total.ln()) as f32
 }
 

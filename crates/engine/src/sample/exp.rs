@@ -14,27 +14,38 @@ const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// e^x for x ≤ 0, within 3e-7 relative; zero below −87.
+#[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let inside = if x > LOWEST { x } else { LOWEST };
     let shifted = inside * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (inside - n * LN2_HIGH) - n * LN2_LOW;
     // The Taylor series suffices on |r| ≤ ln 2 / 2: its next term is under 1.2e-7.
-    let mut series = 1.0 / 720.0;
-    for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = series * r + coefficient;
-    }
+    let r3 = ((r * (1.0 / 720.0) + 1.0 / 120.0) * r + 1.0 / 24.0) * r + 1.0 / 6.0;
+    let series = ((r3 * r + 0.5) * r + 1.0) * r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x > LOWEST { series * power } else { 0.0 }
 }
 
-/// Σ e^(score − max), in a fixed order of sixteen lanes.
-pub(super) fn sum_exp(scores: impl ExactSizeIterator<Item = f32>, max: f32) -> f64 {
+/// Σ e^exponent(item), in a fixed order of sixteen lanes so that it vectorises.
+pub(super) fn sum_exp<T: Copy>(items: &[T], exponent: impl Fn(T) -> f32) -> f64 {
+    let (wide, rest) = items.as_chunks::<16>();
     let mut lanes = [0f64; 16];
-    for (i, score) in scores.enumerate() {
-        lanes[i % 16] += exp(score - max) as f64;
+    for chunk in wide {
+        // Plain loops over arrays: `map` of an array is a call the compiler does not vectorise through.
+        let mut powers = [0f32; 16];
+        for (power, &item) in powers.iter_mut().zip(chunk) {
+            *power = exponent(item);
+        }
+        for power in &mut powers {
+            *power = exp(*power);
+        }
+        for (lane, power) in lanes.iter_mut().zip(powers) {
+            *lane += power as f64;
+        }
     }
-    lanes.iter().sum()
+    let rest: f64 = rest.iter().map(|&item| exp(exponent(item)) as f64).sum();
+    lanes.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

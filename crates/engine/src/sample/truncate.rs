@@ -100,7 +100,7 @@ impl Candidates {
         if p >= 1.0 || max == f32::NEG_INFINITY {
             return;
         }
-        let wanted = p as f64 * sum_exp(self.list.iter().map(|candidate| candidate.score), max);
+        let wanted = p as f64 * sum_exp(&self.list, |candidate| candidate.score - max);
         // Without an order, only as much is sorted as is needed: mostly a few hundred of a vocabulary.
         let mut ready = if self.sorted { self.list.len() } else { 0 };
         let (mut sum, mut kept) = (0.0, 0);
