@@ -56,9 +56,9 @@ pub(crate) struct Machine {
     /// Where to compute
     #[arg(long, value_enum, default_value_t, help_heading = MODEL)]
     pub(crate) device: DeviceName,
-    /// Type of the cache of keys and values
-    #[arg(long, value_enum, default_value_t, help_heading = MODEL, hide_short_help = true)]
-    kv: Kv,
+    /// Type of the cache of keys and values; without it f16, and f32 for logits
+    #[arg(long, value_enum, help_heading = MODEL, hide_short_help = true)]
+    kv: Option<Kv>,
     /// Most tokens computed in one step of the prompt
     #[arg(long, value_name = "N", default_value_t = 512, help_heading = MODEL, hide_short_help = true)]
     pub(crate) batch_size: usize,
@@ -70,11 +70,12 @@ impl Machine {
         threads(self.threads, config)
     }
 
-    /// The cache's type.
-    pub(crate) fn kv(&self) -> KvType {
+    /// The cache's type, `usual` unless one was asked for.
+    pub(crate) fn kv(&self, usual: KvType) -> KvType {
         match self.kv {
-            Kv::F16 => KvType::F16,
-            Kv::F32 => KvType::F32,
+            None => usual,
+            Some(Kv::F16) => KvType::F16,
+            Some(Kv::F32) => KvType::F32,
         }
     }
 
@@ -117,10 +118,9 @@ pub(crate) enum DeviceName {
 }
 
 /// Type of the cache.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Kv {
     /// Half floats
-    #[default]
     F16,
     /// Single floats, for comparing with other programs
     F32,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use engine::Engine;
 use gguf::Gguf;
 use model::reference::ReferenceDevice;
-use model::runner::PAGE;
+use model::runner::{KvType, PAGE};
 use model::{Device, LoadOptions, Plan};
 use text::Tokenizer;
 
@@ -63,7 +63,7 @@ pub(crate) fn options(
         logit_rows: logit_rows.min(rows).min(fit).max(1),
         slots: 1,
         pages: plan.context.div_ceil(PAGE),
-        kv: machine.kv(),
+        kv: machine.kv(KvType::F16),
         threads: machine.threads(config)?,
     })
 }

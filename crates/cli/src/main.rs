@@ -40,6 +40,7 @@ colour and progress. Exit codes: 0 done, 1 failed while running, 2 unusable inpu
     name = "jetson-llm",
     version,
     args_conflicts_with_subcommands = true,
+    args_override_self = true,
     after_help = EXAMPLES,
     override_usage = "jetson-llm [OPTIONS]             answer a prompt, or chat on a terminal\n       jetson-llm COMMAND [OPTIONS]",
 )]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use model::Plan;
+use model::runner::KvType;
 
 use crate::args::{Machine, ModelFile};
 use crate::config::Config;
@@ -52,7 +53,10 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     // Models whose rotation depends on the length get that of this run unless told otherwise.
     let context = load::context(&file, machine.ctx_size.or(Some(tokens)), tokens)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
-    let options = load::options(&plan, &machine, machine.rows()?, config)?;
+    let mut options = load::options(&plan, &machine, machine.rows()?, config)?;
+    // For comparing with other programs: rounding keys and values to half floats would be most of the
+    // difference.
+    options.kv = machine.kv(KvType::F32);
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     let mut out = Npy::create(&command.out, tokens, plan.shape.vocab)?;

@@ -80,6 +80,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let device = load::device(command.answering.machine.device)?;
     let started = Instant::now();
     let file = model_file::open(command.answering.model.model.as_deref(), config)?;
+    // What does not run is refused before its prompt is read.
+    model::arch::spec(&file)?;
     let text = command.text()?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
     let ids = prompt(command, &file, &tokenizer, text)?;

@@ -64,6 +64,7 @@ pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Con
     let screen = Screen::new(config, command.quiet);
     let device = load::device(command.machine.device)?;
     let file = model_file::open(command.model.model.as_deref(), config)?;
+    model::arch::spec(&file)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
     let chat = Chat::from_gguf(&file, &tokenizer)?;
     let context = load::context(&file, command.machine.ctx_size, 0)?;
