@@ -31,7 +31,7 @@ fn small_vocabularies_work() {
     assert_eq!(encode(&spm, "ab"), [259, 262]);
     assert_eq!(encode(&spm, "a é\n"), [263, 259, 3 + 0xC3, 3 + 0xA9, 3 + 10]);
     assert_eq!(spm.encode_vec("a</s>a", special), [1, 263, 2, 263]);
-    assert_eq!(encode(&spm, ""), []);
+    assert!(encode(&spm, "").is_empty());
     assert_eq!(spm.decode(&[1, 263, 259, 198, 172, 2]), "a é");
 }
 
