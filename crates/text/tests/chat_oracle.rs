@@ -21,8 +21,7 @@ fn specials() -> Specials {
     Specials { bos: Some("<s>".into()), eos: Some("</s>".into()), ..Specials::default() }
 }
 
-fn render(source: &str, case: &Value) -> Result<String, String> {
-    let chat = Chat::from_source("template", source, specials()).map_err(|err| err.to_string())?;
+fn render(chat: &Chat, case: &Value) -> Result<String, String> {
     let messages: Vec<Message> = case["messages"]
         .as_array()
         .expect("a case has messages")
@@ -84,9 +83,10 @@ fn published_templates_render_as_in_python() {
     for (path, results) in &expected {
         let source = std::fs::read_to_string(path).expect("the template can be read");
         let name = Path::new(path).file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+        let chat = Chat::from_source(&name, &source, specials()).expect("published templates are valid");
         for (case, result) in results {
             total += 1;
-            let ours = render(&source, &cases[case]);
+            let ours = render(&chat, &cases[case]);
             let theirs = result.get("ok").and_then(Value::as_str);
             match (&ours, theirs) {
                 (Ok(ours), Some(theirs)) if ours == theirs => agreed += 1,

@@ -61,7 +61,7 @@ pub(super) fn compile<'a>(name: &'a str, source: &'a str) -> Result<Compiled<'a>
 
 fn too_long(what: &'static str, source: &str, span: Span) -> Error {
     let at = (span.start_offset as usize).min(source.len());
-    let line = Some(1 + source.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count());
+    let line = Some(1 + source.bytes().take(at).filter(|&byte| byte == b'\n').count());
     Error::new(ErrorKind::SyntaxError, what).with_source(Exceeded { what, line })
 }
 

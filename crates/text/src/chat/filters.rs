@@ -187,14 +187,15 @@ fn indent(ctx: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error
     let args = Args::new(values);
     let width = match args.get(1, "width") {
         None => "    ".to_owned(),
-        Some(width) => match width.as_str() {
-            Some(text) => text.to_owned(),
-            None => {
+        Some(width) => {
+            if let Some(text) = width.as_str() {
+                text.to_owned()
+            } else {
                 let width = usize::try_from(python::integer(&width)?).unwrap_or(0);
                 ctx.budget.string(width)?;
                 " ".repeat(width)
             }
-        },
+        }
     };
     let (first, blank) = (args.flag(2, "first", false), args.flag(3, "blank", false));
     let text = text(ctx, values)? + "\n";
@@ -286,10 +287,8 @@ fn float(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
         ValueKind::String => value.as_str().and_then(|text| text.trim_matches(is_space).parse().ok()),
         _ => None,
     };
-    Ok(match parsed {
-        Some(x) => Value::from(x),
-        None => Args::new(values).get(1, "default").unwrap_or_else(|| Value::from(0.0)),
-    })
+    let default = || Args::new(values).get(1, "default").unwrap_or_else(|| Value::from(0.0));
+    parsed.map_or_else(|| Ok(default()), |x| Ok(Value::from(x)))
 }
 
 fn round(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
@@ -297,7 +296,7 @@ fn round(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
     let x = f64::try_from(values[0].clone())
         .map_err(|_| fail(format!("type {} doesn't define round", type_name(&values[0]))))?;
     let places = args.integer(1, "precision")?.unwrap_or(0);
-    if places.abs() > 300 {
+    if places.unsigned_abs() > 300 {
         return Err(fail("round takes at most 300 places"));
     }
     let whole =

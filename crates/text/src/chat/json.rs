@@ -23,15 +23,14 @@ pub(super) fn tojson(ctx: &Context, values: &[Value]) -> Result<Value, Error> {
     let indent = match args.get(2, "indent") {
         None => None,
         Some(value) if value.is_none() => None,
-        Some(value) => Some(match value.as_str() {
-            Some(text) => text.to_owned(),
-            None => {
-                let width = usize::try_from(python::integer(&value)?.max(0)).unwrap_or(usize::MAX);
-                if width > 64 {
-                    return Err(exceeded("indents JSON by more than 64 spaces"));
-                }
-                " ".repeat(width)
+        Some(value) => Some(if let Some(text) = value.as_str() {
+            text.to_owned()
+        } else {
+            let width = usize::try_from(python::integer(&value)?.max(0)).unwrap_or(usize::MAX);
+            if width > 64 {
+                return Err(exceeded("indents JSON by more than 64 spaces"));
             }
+            " ".repeat(width)
         }),
     };
     let (item, key) = match args.get(3, "separators") {

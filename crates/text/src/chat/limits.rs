@@ -21,7 +21,7 @@ pub(super) const VALUE_DEPTH: usize = 64;
 /// Steps allowed without regard to the request.
 const BASE_STEPS: u64 = 2_000_000;
 /// Further steps per JSON value of the request: a template walks its messages a few times.
-const STEPS_PER_NODE: u64 = 25;
+const STEPS_PER_NODE: u64 = 10;
 /// Bytes of text a template may produce, intermediate strings included.
 const BASE_WORK: u64 = 64 << 20;
 /// Further bytes per byte of the request: some templates append message by message, which is quadratic.

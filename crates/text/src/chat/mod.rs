@@ -56,7 +56,7 @@ use self::context::Context;
 use self::fallback::Fallback;
 use self::limits::Budget;
 use self::marks::{Finder, Marks};
-use crate::{EncodeOptions, Tokenizer};
+use crate::{EncodeOptions, Kind, Tokenizer};
 
 /// The tokens a template may write by name, and those a user's text must not become.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +69,7 @@ pub struct Specials {
     pub unk: Option<String>,
     /// `pad_token`.
     pub pad: Option<String>,
-    /// Texts of all control tokens.
+    /// Texts of all control tokens, and of the unknown token.
     pub control: Vec<String>,
 }
 
@@ -85,9 +85,9 @@ impl Specials {
             eos: tokenizer.eos().map(text),
             unk: by_key("tokenizer.ggml.unknown_token_id")?,
             pad: by_key("tokenizer.ggml.padding_token_id")?,
-            control: tokenizer
-                .specials()
-                .filter_map(|(name, _)| std::str::from_utf8(name).ok().map(str::to_owned))
+            control: (0..tokenizer.len() as u32)
+                .filter(|&id| matches!(tokenizer.kind(id), Kind::Control | Kind::Unknown))
+                .filter_map(|id| std::str::from_utf8(tokenizer.bytes(id)).ok().map(str::to_owned))
                 .collect(),
         })
     }

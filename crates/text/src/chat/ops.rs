@@ -111,9 +111,8 @@ fn arithmetic(op: &str, a: &Value, b: &Value) -> Result<Value, Error> {
             "+" => x.checked_add(y),
             "-" => x.checked_sub(y),
             "*" => x.checked_mul(y),
-            "/" if y == 0 => return Err(zero()),
+            "/" | "//" | "%" if y == 0 => return Err(zero()),
             "/" => return Ok(Value::from(x as f64 / y as f64)),
-            "//" | "%" if y == 0 => return Err(zero()),
             // Floor, where Rust truncates.
             "//" => x.checked_div(y).map(|q| if x % y != 0 && (x < 0) != (y < 0) { q - 1 } else { q }),
             "%" => x.checked_rem(y).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),

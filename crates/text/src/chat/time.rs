@@ -83,9 +83,8 @@ pub(super) fn strftime(format: &str, now: i64) -> Result<String, Error> {
             Some('Z' | 'z') => String::new(),
             Some('n') => "\n".into(),
             Some('t') => "\t".into(),
-            Some('%') => "%".into(),
+            Some('%') | None => "%".into(),
             Some(other) => return Err(fail(format!("date format %{other} is not known"))),
-            None => "%".into(),
         };
         out.push_str(&piece);
     }

@@ -84,9 +84,9 @@ def main():
     for path in sys.argv[2:]:
         source = pathlib.Path(path).read_text(encoding="utf-8")
         results = out.setdefault(path, {})
+        template = environment().from_string(source)
         for name, case in cases.items():
             try:
-                template = environment().from_string(source)
                 text = template.render(
                     messages=[alias(m) for m in case["messages"]],
                     tools=case.get("tools"),
