@@ -7,7 +7,7 @@ use common::run;
 #[test]
 fn every_shell_gets_a_script() {
     for (shell, part) in
-        [("bash", "_jetson-llm()"), ("zsh", "#compdef jetson-llm"), ("fish", "complete -c jetson-llm")]
+        [("bash", "_jetson__llm()"), ("zsh", "#compdef jetson-llm"), ("fish", "complete -c jetson-llm")]
     {
         let script = run(&["completions", shell]).ok();
         assert!(script.contains(part), "{shell}");
