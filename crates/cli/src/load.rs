@@ -78,12 +78,9 @@ pub(crate) fn engine(
     screen: Screen,
 ) -> anyhow::Result<Engine> {
     check_memory(file, plan, options)?;
-    let bar = screen.bytes_bar("loading", plan.weight_bytes());
-    let runner = device.load(file, plan, options, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })?;
-    bar.finish_and_clear();
+    let mut progress = screen.bytes("loading", plan.weight_bytes());
+    let runner = device.load(file, plan, options, &mut |done, total| progress.set(done, total))?;
+    drop(progress);
     let start = Instant::now();
     Ok(Engine::new(runner, tokenizer, Box::new(move || start.elapsed())))
 }

@@ -1,6 +1,7 @@
 //! What people see: progress, notes, and text made safe for a terminal.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,7 +13,7 @@ pub(crate) struct Screen {
     /// Stdout is a terminal.
     pub(crate) answer_on_terminal: bool,
     /// Stderr is a terminal that understands cursor movement and nobody asked for quiet.
-    progress: bool,
+    pub(crate) progress: bool,
     /// No notes either.
     quiet: bool,
 }
@@ -34,26 +35,59 @@ impl Screen {
         }
     }
 
-    /// A bar over `bytes`, which is drawn only if the work takes long enough to be noticed.
-    pub(crate) fn bytes_bar(self, what: &'static str, bytes: u64) -> ProgressBar {
-        self.bar(what, bytes, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    /// Progress over bytes.
+    pub(crate) fn bytes(self, what: &'static str, bytes: u64) -> Progress {
+        self.progress(what, bytes, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
     }
 
-    /// A bar over `steps` of some unit.
-    pub(crate) fn steps_bar(self, what: &'static str, steps: u64) -> ProgressBar {
-        self.bar(what, steps, "{msg} {bar:30} {pos}/{len} {eta}")
+    /// Progress over steps of some unit.
+    pub(crate) fn steps(self, what: &'static str, steps: u64) -> Progress {
+        self.progress(what, steps, "{msg} {bar:30} {pos}/{len} {eta}")
     }
 
-    fn bar(self, what: &'static str, length: u64, template: &str) -> ProgressBar {
-        if !self.progress {
-            return ProgressBar::hidden();
-        }
+    fn progress(self, what: &'static str, total: u64, template: &str) -> Progress {
         let style = ProgressStyle::with_template(template).expect("the templates above are valid");
-        let target = ProgressDrawTarget::stderr_with_hz(10);
-        let bar = ProgressBar::with_draw_target(Some(length), target);
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what);
-        bar
+        Progress { bar, started: Instant::now(), drawn: !self.progress }
+    }
+}
+
+/// A bar that is drawn only once the work has taken long enough to be noticed.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    /// Nothing is left to turn on.
+    drawn: bool,
+}
+
+impl Progress {
+    /// Says how much is done.
+    pub(crate) fn set(&mut self, done: u64, total: u64) {
+        const NOTICED: Duration = Duration::from_millis(400);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        if !self.drawn && self.started.elapsed() > NOTICED {
+            self.drawn = true;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
+    }
+
+    /// Says that more is done.
+    pub(crate) fn add(&mut self, more: u64) {
+        self.set(self.bar.position() + more, self.bar.length().unwrap_or(0));
+    }
+
+    /// Changes the words beside the bar.
+    pub(crate) fn say(&self, words: String) {
+        self.bar.set_message(words);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

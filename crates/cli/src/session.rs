@@ -61,16 +61,17 @@ pub(crate) fn generate(
     screen: Screen,
     mut answer: Option<&mut Answer>,
 ) -> anyhow::Result<Generated> {
-    let bar = screen.steps_bar("reading", 0);
+    let mut progress = Some(screen.steps("reading", 0));
     let cut_off = Cell::new(false);
     let (mut text, mut ids) = (String::new(), Vec::new());
     let summary =
         engine.run(sequence, &|| interrupt::requested() || cut_off.get(), &mut |event| match event {
             Event::Prompt { done, total } if done < total => {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
+                if let Some(progress) = &mut progress {
+                    progress.set(done as u64, total as u64);
+                }
             }
-            Event::Prompt { .. } => bar.finish_and_clear(),
+            Event::Prompt { .. } => progress = None,
             Event::Token { id, .. } => ids.push(id),
             Event::Text(piece) => {
                 text.push_str(piece);
@@ -81,7 +82,7 @@ pub(crate) fn generate(
             }
             Event::Finished(_) => {}
         });
-    bar.finish_and_clear();
+    drop(progress);
     Ok(Generated { text, ids, summary: summary? })
 }
 

@@ -60,15 +60,15 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     let mut out = Npy::create(&command.out, tokens, plan.shape.vocab)?;
-    let bar = screen.steps_bar("computing", tokens as u64);
+    let mut progress = screen.steps("computing", tokens as u64);
     let mut written = Ok(());
     engine.logits(&command.ids, 0..tokens, &mut |position, row| {
         if written.is_ok() {
             written = out.row(row);
         }
-        bar.set_position(position as u64 + 1);
+        progress.set(position as u64 + 1, tokens as u64);
     })?;
-    bar.finish_and_clear();
+    drop(progress);
     written.and_then(|()| out.finish()).map_err(|error| cannot_write(&command.out, &error))
 }
 

@@ -121,19 +121,19 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     let first = window / 2;
     let mut score = Score::default();
-    let bar = screen.steps_bar("scoring", windows as u64);
+    let mut progress = screen.steps("scoring", windows as u64);
     for (i, ids) in ids.chunks_exact(window).enumerate() {
         if interrupt::requested() {
             return Err(Interrupted.into());
         }
         engine.logits(ids, first..window - 1, &mut |at, logits| score.add(loss(logits, ids[at + 1])))?;
-        bar.set_message(format!("perplexity {:.4}", score.perplexity()));
-        bar.inc(1);
-        if bar.is_hidden() && !command.json && (i + 1) % windows.div_ceil(10) == 0 {
+        progress.say(format!("perplexity {:.4}", score.perplexity()));
+        progress.add(1);
+        if !screen.progress && !command.json && (i + 1) % windows.div_ceil(10) == 0 {
             screen.note(&format!("window {}/{windows}: perplexity {:.4}", i + 1, score.perplexity()));
         }
     }
-    bar.finish_and_clear();
+    drop(progress);
 
     let seconds = started.elapsed().as_secs_f64();
     if command.json {

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::args::{Machine, ModelFile};
 use crate::config::Config;
 use crate::failure::{Interrupted, bad_input};
-use crate::screen::Screen;
+use crate::screen::{Progress, Screen};
 use crate::{interrupt, json, load, model_file};
 use peer::Peer;
 
@@ -123,14 +123,14 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     interrupt::listen();
-    let bar = screen.steps_bar("measuring", (tests.len() * command.repetitions) as u64);
+    let mut progress = screen.steps("measuring", (tests.len() * command.repetitions) as u64);
     let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
     let mut results = Vec::new();
     for test in tests {
         let mut bench = Bench { engine: &mut engine, ids: &mut ids, trace: command.trace };
-        results.push(bench.measure(test, command.repetitions, peer.as_mut(), &bar)?);
+        results.push(bench.measure(test, command.repetitions, peer.as_mut(), &mut progress)?);
     }
-    bar.finish_and_clear();
+    drop(progress);
 
     let about = About::new(&file, &plan, device.name(), &options);
     if command.json {
@@ -191,7 +191,7 @@ impl Bench<'_> {
         test: Test,
         repetitions: usize,
         mut peer: Option<&mut Peer>,
-        bar: &indicatif::ProgressBar,
+        progress: &mut Progress,
     ) -> anyhow::Result<Measured> {
         let time = SystemTime::now();
         let sequence = self.engine.open()?;
@@ -210,7 +210,7 @@ impl Bench<'_> {
             if let Some(peer) = &mut peer {
                 others.push(peer.run(test)?);
             }
-            bar.inc(1);
+            progress.add(1);
         }
         let trace = self.trace.then(|| trace::lines(self.engine.runner()));
         self.engine.close(sequence);

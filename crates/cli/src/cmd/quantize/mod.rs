@@ -93,16 +93,16 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
 
     crate::interrupt::listen();
     let total = tensors.iter().map(|tensor| tensor.bytes).sum();
-    let bar = screen.bytes_bar("quantizing", total);
+    let mut progress = screen.bytes("quantizing", total);
     let mut body = writer.create(&command.output)?;
     let mut converter = convert::Converter::new(&file, threads);
     for (&tensor, choice) in tensors.iter().zip(&choices) {
         let job = Job { tensor, format: choice.format };
-        converter.convert(&job, &mut |bytes| Ok(body.write(bytes)?), &mut |read| bar.inc(read))?;
+        converter.convert(&job, &mut |bytes| Ok(body.write(bytes)?), &mut |read| progress.add(read))?;
         file.forget(tensor);
     }
     body.commit()?;
-    bar.finish_and_clear();
+    drop(progress);
 
     screen.note(&format!(
         "{} ({}) → {} ({}, {}) in {:.1} s",
