@@ -211,6 +211,39 @@ fn t3_loops_and_text() {
         "{% set x = range(100000) %}{% for i in range(100000) %}{% if 'b' in x %}{% endif %}{% endfor %}",
     );
     is_limit("{% set x = range(100000) %}{{ x|unique|list|length }}");
+    for work in [
+        "{% if x|length %}{% endif %}",
+        "{% if x|int %}{% endif %}",
+        "{% if x|float %}{% endif %}",
+        "{% if x.split('b') %}{% endif %}",
+        "{% if x.find('b') %}{% endif %}",
+        "{% if x[0] %}{% endif %}",
+        "{% if x is lower %}{% endif %}",
+        "{% if x|wordcount %}{% endif %}",
+        "{% if x < y %}{% endif %}",
+        "{% if d == e %}{% endif %}",
+        "{% if l == l2 %}{% endif %}",
+        "{% if l|length > 5 and l|list %}{% endif %}",
+        "{% for k in d %}{% break %}{% endfor %}",
+        "{% for k in x %}{% break %}{% endfor %}",
+        "{% for k in d.items() %}{% break %}{% endfor %}",
+        "{% if d[x] %}{% endif %}",
+        "{% if dict(*[l|batch(2)]) %}{% endif %}",
+        "{% for q in [1] %}{{ loop.cycle(*l) }}{% endfor %}",
+        "{% if dict(**d) %}{% endif %}",
+        "{% if l[-1] and l[::-1] %}{% endif %}",
+        "{% if l|first or l|last or l|max %}{% endif %}",
+    ] {
+        is_limit(&format!(
+            "{{% set x = 'a' * 1000000 %}}{{% set y = x ~ '' %}}{{% set l = range(90000) %}}{{% set l2 = l + [] %}}\
+             {{% set d = dict(l|map('string')|batch(2)) %}}{{% set e = dict(d) %}}\
+             {{% for i in range(100000) %}}{work}{{% endfor %}}"
+        ));
+    }
+    // Of no cost to speak of, however large the values are.
+    let cheap = "{% set l = range(90000) %}{% set d = dict(l|map('string')|batch(2)) %}{% set e = dict(d, a=1) %}\
+                 {% for i in range(100000) %}{% if d == e or l == [] or 5 in d %}x{% endif %}{% endfor %}";
+    assert_eq!(render(cheap).expect("comparing lengths is cheap"), "");
     is_limit("{% set x = ('a,' * 1000000).split(',') %}{{ x|join(x|join) }}");
     is_limit(&format!(
         "{{% set x %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}",
@@ -223,6 +256,99 @@ fn t3_loops_and_text() {
     is_limit(
         "{% set x = [range(100000)] * 1000 %}{% for i in range(100000) %}{% if loop.changed(x) %}{% endif %}{% endfor %}",
     );
+}
+
+#[test]
+fn operators_are_no_filters() {
+    for name in ["~", "+", "[]", "[:]", "in", "a<b<c", "[...]", "-x", "for-in"] {
+        let _ = render(&format!("{{{{ [1]|select('{name}')|list }}}}"));
+        fails(&format!("{{{{ [1]|map('{name}')|list }}}}"));
+    }
+}
+
+#[test]
+fn filters_take_any_arguments() {
+    let filters = "abs attr batch capitalize center count d default dictsort e escape first float forceescape format \
+                   groupby indent int items join last length list lower map max min pprint reject rejectattr replace \
+                   reverse round safe select selectattr slice sort string sum title tojson trim unique upper wordcount";
+    for filter in filters.split_whitespace() {
+        for value in [
+            "'a'",
+            "1",
+            "-1.5",
+            "none",
+            "[[1, 2], ['a', none]]",
+            "{'a': 1}",
+            "missing",
+            "range",
+            "namespace()",
+        ] {
+            for args in [
+                "",
+                "none",
+                "'a'",
+                "0",
+                "-9223372036854775808",
+                "9223372036854775807",
+                "a=1",
+                "attribute='a.0'",
+                "1, 2, 3, 4, 5",
+                "[], {}",
+                "*[1, 2]",
+            ] {
+                let _ = render(&format!("{{{{ {value}|{filter}({args}) }}}}"));
+            }
+        }
+        let _ = render(&format!("{{{{ [1, none, 'a', {{}}, []]|map('{filter}')|list }}}}"));
+    }
+}
+
+#[test]
+fn tests_and_methods_take_any_arguments() {
+    let tests = "defined undefined none boolean true false string number integer float mapping sequence iterable \
+                 callable sameas escaped even odd divisibleby lower upper in eq ne lt le gt ge filter test";
+    for test in tests.split_whitespace() {
+        for value in ["1", "'a'", "none", "[1]", "{}", "missing", "1.5", "range"] {
+            let _ = render(&format!("{{{{ {value} is {test} }}}}"));
+            let _ = render(&format!("{{{{ {value} is {test}({value}) }}}}"));
+            let _ = render(&format!("{{{{ {value} is {test}(0) }}}}"));
+        }
+    }
+    let methods = "upper lower casefold title capitalize swapcase strip lstrip rstrip split rsplit partition rpartition \
+                   splitlines startswith endswith removeprefix removesuffix replace find index rfind rindex count join \
+                   format isspace isdigit isalnum isalpha isascii islower isupper ljust rjust center zfill get keys \
+                   values items copy pop append nope __class__";
+    for method in methods.split_whitespace() {
+        for value in [
+            "'héllo wörld'",
+            "''",
+            "[1, 'a']",
+            "{'a': 1}",
+            "none",
+            "5",
+            "missing",
+            "namespace(a=1)",
+            "range",
+            "loop",
+        ] {
+            for args in [
+                "",
+                "none",
+                "''",
+                "'ö'",
+                "'a', 'b'",
+                "1",
+                "-9223372036854775808",
+                "9223372036854775807",
+                "[], {}",
+                "1, 2, 3, 4",
+                "x=1",
+                "*[1, 2]",
+            ] {
+                let _ = render(&format!("{{{{ {value}.{method}({args}) }}}}"));
+            }
+        }
+    }
 }
 
 #[test]

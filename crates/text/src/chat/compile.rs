@@ -321,10 +321,7 @@ impl Rewriter {
             args = args
                 .into_iter()
                 .map(|arg| match arg {
-                    CallArg::Pos(value) => {
-                        let span = value.span();
-                        CallArg::Pos(operator("[...]", span, value, vec![]))
-                    }
+                    CallArg::Pos(value) => CallArg::Pos(weighed(value)),
                     other => other,
                 })
                 .collect();
@@ -337,8 +334,9 @@ impl Rewriter {
             .map(|arg| match arg {
                 CallArg::Pos(value) => CallArg::Pos(self.expression(value)),
                 CallArg::Kwarg(name, value) => CallArg::Kwarg(name, self.expression(value)),
-                CallArg::PosSplat(value) => CallArg::PosSplat(self.expression(value)),
-                CallArg::KwargSplat(value) => CallArg::KwargSplat(self.expression(value)),
+                // The engine copies what is unpacked.
+                CallArg::PosSplat(value) => CallArg::PosSplat(weighed(self.expression(value))),
+                CallArg::KwargSplat(value) => CallArg::KwargSplat(weighed(self.expression(value))),
             })
             .collect()
     }
@@ -349,13 +347,18 @@ fn unsupported(statement: &str) -> Error {
     Error::new(ErrorKind::SyntaxError, format!("{statement} is not allowed in a chat template"))
 }
 
+/// A value that the engine is about to walk through unpaid.
+fn weighed(value: Expr<'_>) -> Expr<'_> {
+    let span = value.span();
+    operator("[...]", span, value, vec![])
+}
+
 /// A container written in the template; its elements are checked unless all are constants.
 fn literal<'a>(container: Expr<'a>, items: &[Expr<'a>]) -> Expr<'a> {
     if items.iter().all(|item| matches!(item, Expr::Const(_))) {
         return container;
     }
-    let span = container.span();
-    operator("[...]", span, container, vec![])
+    weighed(container)
 }
 
 /// The operator's name in [`super::ops::OPERATORS`]; none where the engine decides which side to

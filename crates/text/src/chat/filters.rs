@@ -87,7 +87,8 @@ fn string(ctx: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error
     }
 }
 
-fn length(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
+fn length(ctx: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
+    ctx.budget.spend(values[0].as_str().map_or(0, str::len))?;
     python::len(&values[0]).map(Value::from)
 }
 
@@ -199,7 +200,7 @@ fn indent(ctx: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error
     };
     let (first, blank) = (args.flag(2, "first", false), args.flag(3, "blank", false));
     let text = text(ctx, values)? + "\n";
-    let lines = methods::lines(&text, false);
+    let lines = methods::lines(ctx, &text, false)?;
     ctx.budget.string(text.len().saturating_add(width.len().saturating_mul(lines.len())))?;
     let mut out = String::new();
     for (n, line) in lines.iter().enumerate() {
@@ -247,7 +248,8 @@ fn abs(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
     }
 }
 
-fn int(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
+fn int(ctx: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
+    ctx.budget.spend(values[0].as_str().map_or(0, str::len))?;
     let args = Args::new(values);
     let default = args.get(1, "default").unwrap_or_else(|| Value::from(0));
     let value = &values[0];
@@ -279,7 +281,8 @@ fn int(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
     })
 }
 
-fn float(_: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
+fn float(ctx: &Context, _: &mut State, values: &[Value]) -> Result<Value, Error> {
+    ctx.budget.spend(values[0].as_str().map_or(0, str::len))?;
     let value = &values[0];
     let parsed = match value.kind() {
         ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),

@@ -54,7 +54,6 @@ fn string(ctx: &Context, text: &str, name: &str, values: &[Value]) -> Result<Val
         "split" | "rsplit" => {
             let parts =
                 split(ctx, text, args.string(0, "sep")?, args.integer(1, "maxsplit")?, name == "rsplit")?;
-            ctx.budget.values(parts.len())?;
             Value::from(parts)
         }
         "partition" | "rpartition" => {
@@ -73,8 +72,7 @@ fn string(ctx: &Context, text: &str, name: &str, values: &[Value]) -> Result<Val
             Value::from(Tuple::from(parts.map(Value::from)))
         }
         "splitlines" => {
-            let lines = lines(text, args.flag(0, "keepends", false));
-            ctx.budget.values(lines.len())?;
+            let lines = lines(ctx, text, args.flag(0, "keepends", false))?;
             Value::from(lines.into_iter().map(Value::from).collect::<Vec<_>>())
         }
         "startswith" | "endswith" => {
@@ -227,6 +225,7 @@ fn split(
             return Err(fail("empty separator"));
         }
         let needle = ctx.marks.needle(text, &separator);
+        ctx.budget.values(1 + text.matches(needle.as_ref()).count().min(limit))?;
         if from_right {
             parts = text.rsplitn(limit + 1, needle.as_ref()).collect();
             parts.reverse();
@@ -235,6 +234,7 @@ fn split(
         }
     } else {
         // Runs of white space, none at the ends.
+        ctx.budget.values(1 + text.matches(is_space).count().min(limit))?;
         parts = Vec::new();
         let mut rest =
             if from_right { text.trim_end_matches(is_space) } else { text.trim_start_matches(is_space) };
@@ -264,10 +264,11 @@ fn split(
 }
 
 /// `str.splitlines`.
-pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
+pub(super) fn lines<'a>(ctx: &Context, text: &'a str, keep_ends: bool) -> Result<Vec<&'a str>, Error> {
     let is_end = |c: char| {
         matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
     };
+    ctx.budget.values(1 + text.matches(is_end).count())?;
     let mut out = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -283,7 +284,7 @@ pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
         out.push(&rest[..if keep_ends { at + width } else { at }]);
         rest = &rest[at + width..];
     }
-    out
+    Ok(out)
 }
 
 pub(super) fn capitalize(text: &str) -> String {

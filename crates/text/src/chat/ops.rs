@@ -349,10 +349,10 @@ fn attribute(ctx: &Context, value: &Value) -> Result<Value, Error> {
     Ok(value.clone())
 }
 
-/// What a `for` loop walks over. The engine walks lists and dicts itself.
+/// What a `for` loop walks over. The engine walks lists itself.
 fn iterate(ctx: &Context, value: &Value) -> Result<Value, Error> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::Undefined => Ok(value.clone()),
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Undefined => Ok(value.clone()),
         _ => Ok(Value::from(python::items(ctx, value)?)),
     }
 }

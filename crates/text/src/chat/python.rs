@@ -231,11 +231,11 @@ pub(super) fn equal(ctx: &Context, a: &Value, b: &Value) -> Result<bool, Error> 
     match (a.kind(), b.kind()) {
         (ValueKind::Undefined, ValueKind::Undefined) | (ValueKind::None, ValueKind::None) => Ok(true),
         (ValueKind::Map, ValueKind::Map) => {
-            let left = pairs(a)?;
-            if left.len() != b.len().unwrap_or(0) {
+            if a.len() != b.len() {
                 return Ok(false);
             }
-            for (key, item) in left {
+            ctx.budget.values(a.len().unwrap_or(0))?;
+            for (key, item) in pairs(a)? {
                 match b.as_object().and_then(|b| b.get_value(&key)) {
                     Some(other) if equal(ctx, &item, &other)? => {}
                     _ => return Ok(false),

@@ -39,8 +39,8 @@ pub struct Request<'a> {
     pub add_generation_prompt: bool,
     /// Further variables of the template, such as `enable_thinking`.
     pub arguments: Map<String, Json>,
-    /// The time for templates that write the date, seconds since 1970-01-01 UTC. Without it they are
-    /// told that there is no clock, and most fall back to a fixed date.
+    /// The time for templates that write the date, seconds since 1970-01-01 UTC. Without it there is no
+    /// `strftime_now`: some templates then write a fixed date, others fail.
     pub now: Option<i64>,
 }
 

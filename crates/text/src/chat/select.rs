@@ -6,6 +6,7 @@ use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, State, Value};
 
 use super::context::Context;
+use super::filters::FILTERS;
 use super::ops;
 use super::python::{self, Args, fail};
 
@@ -56,6 +57,10 @@ pub(super) fn map(ctx: &Context, state: &mut State, values: &[Value]) -> Result<
             }
             (None, Some(filter)) => {
                 let name = filter.as_str().ok_or_else(|| fail("map needs the name of a filter"))?;
+                // Operators are filters to the engine, but not to templates: they count on their operands.
+                if !FILTERS.iter().any(|(known, _)| *known == name) {
+                    return Err(fail(format!("filter {name} is unknown")));
+                }
                 let mut call = vec![item];
                 call.extend_from_slice(values.get(2..).unwrap_or_default());
                 state.apply_filter(name, &call)?
