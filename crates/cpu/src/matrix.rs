@@ -7,7 +7,9 @@ use crate::tile::{ROWS, Scratch};
 use gguf::{Gguf, Tensor};
 use model::Error;
 use model::plan::RowOrder;
+use quant::Format;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,12 +20,20 @@ pub(crate) struct Matrix {
     pub(crate) packed: Packed,
     /// Bytes of a row tile.
     pub(crate) stride: usize,
-    region: Region,
+    /// All matrices lie in one region, so that huge pages have no borders to respect.
+    arena: Arc<Region>,
+    offset: usize,
 }
 
 impl Matrix {
-    /// Reads rows `range` (in loaded order) of `tensor` and packs them, a row tile at a time on every
-    /// thread.
+    /// Bytes the rows of a tensor take in tiles, rounded up to whole small pages.
+    pub(crate) fn room(rows: usize, cols: usize, format: Format, kernels: &Kernels) -> usize {
+        let packed = (kernels.packed)(format);
+        (rows.div_ceil(ROWS) * (cols / packed.cols * packed.bytes)).next_multiple_of(4096)
+    }
+
+    /// Reads rows `range` (in loaded order) of `tensor` and packs them into `arena` from `offset` on, a
+    /// row tile at a time on every thread.
     pub(crate) fn load(
         file: &Gguf,
         tensor: &Tensor,
@@ -31,14 +41,15 @@ impl Matrix {
         range: Range<usize>,
         kernels: &Kernels,
         pool: &mut Pool,
+        (arena, offset): (Arc<Region>, usize),
     ) -> Result<Matrix, Error> {
         let (rows, cols) = (range.len(), tensor.cols());
         let packed = (kernels.packed)(tensor.format);
         let row_bytes = tensor.format.row_bytes(cols).expect("the reader checked whole blocks");
         let (tiles, stride) = (rows.div_ceil(ROWS), cols / packed.cols * packed.bytes);
-        let region = Region::new(&tensor.name, tiles * stride)?;
+        assert!(offset + tiles * stride <= arena.len(), "the arena was sized by `room`");
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-        let shared = &region;
+        let shared = &arena;
         pool.run(&|_| {
             let mut strip = vec![0u8; ROWS * row_bytes];
             for share in (Shares { next: &next, count: tiles, run: 1 }) {
@@ -62,14 +73,14 @@ impl Matrix {
                 let parts: [&[u8]; ROWS] = std::array::from_fn(|row| &strip[row * row_bytes..][..row_bytes]);
                 // SAFETY: inside the region, and every tile is taken by one thread only.
                 let out = unsafe {
-                    std::slice::from_raw_parts_mut(shared.as_ptr().add(share.start * stride), stride)
+                    std::slice::from_raw_parts_mut(shared.as_ptr().add(offset + share.start * stride), stride)
                 };
                 (packed.pack)(&parts, out);
             }
         });
         match failed.into_inner().expect("no thread panics while holding it") {
             Some(error) => Err(error.into()),
-            None => Ok(Matrix { rows, cols, packed, stride, region }),
+            None => Ok(Matrix { rows, cols, packed, stride, arena, offset }),
         }
     }
 
@@ -80,13 +91,13 @@ impl Matrix {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
-        self.region.len() as u64
+        (self.tiles() * self.stride) as u64
     }
 
     fn tile(&self, tile: usize) -> *const u8 {
         debug_assert!(tile < self.tiles());
         // SAFETY: inside the region.
-        unsafe { self.region.as_ptr().add(tile * self.stride) }
+        unsafe { self.arena.as_ptr().add(self.offset + tile * self.stride) }
     }
 
     /// Products of row tile `tile` with rows `first .. first + tokens` of `input`, sixteen floats each.

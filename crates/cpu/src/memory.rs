@@ -3,10 +3,15 @@
 use model::Error;
 use std::ptr::NonNull;
 
+/// A huge page on every machine this runs on.
+const HUGE: usize = 2 << 20;
+
 /// A zeroed region of the address space; pages are taken on first touch.
 pub(crate) struct Region {
     start: NonNull<u8>,
     len: usize,
+    /// What was mapped, to be unmapped: the region is inside it.
+    mapped: (NonNull<u8>, usize),
 }
 
 // SAFETY: a region is plain memory; who may write where is decided by its users.
@@ -18,28 +23,31 @@ impl Region {
     /// Reserves `len` bytes.
     pub(crate) fn new(what: &str, len: usize) -> Result<Region, Error> {
         let len = len.max(1);
+        let slack = if len >= 2 * HUGE { HUGE } else { 0 };
         // SAFETY: an anonymous private map at an address of the system's choice.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                len,
+                len + slack,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             )
         };
-        let start = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED);
-        let Some(start) = start else {
+        let Some(mapped) = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) else {
             let cause = std::io::Error::last_os_error().to_string();
             return Err(Error::Machine { what: format!("{len} bytes for {what}"), cause });
         };
-        if len >= 1 << 22 {
-            // A wish only: without huge pages everything still works, a few per cent slower.
-            // SAFETY: the region just mapped.
+        let skip = if slack == 0 { 0 } else { mapped.as_ptr().align_offset(HUGE) };
+        // SAFETY: less than a huge page into a map that is a huge page longer than needed.
+        let start = unsafe { mapped.add(skip) };
+        if slack != 0 {
+            // A wish only: without huge pages everything still works, some per cent slower.
+            // SAFETY: inside the map.
             unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         }
-        Ok(Region { start, len })
+        Ok(Region { start, len, mapped: (mapped, len + slack) })
     }
 
     pub(crate) fn as_ptr(&self) -> *mut u8 {
@@ -54,6 +62,6 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: mapped in `new`, unmapped once.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        unsafe { libc::munmap(self.mapped.0.as_ptr().cast(), self.mapped.1) };
     }
 }

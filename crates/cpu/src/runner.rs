@@ -14,6 +14,7 @@ use model::cost::Memory;
 use model::plan::{Buf, Plan, Vector};
 use model::runner::{Batch, LoadOptions, Lost, OpTime, Runner};
 use model::{Error, Row};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Row-major activations of all buffers, as floats and rounded.
@@ -95,11 +96,19 @@ impl CpuRunner {
         let lowered = lower(plan, kind);
         let (mut done, total) = (0, plan.weight_bytes());
         progress(done, total);
-        let mut matrices = vec![];
-        for Part { weight, rows } in &lowered.parts {
+        let room = |Part { weight, rows }: &Part| {
+            let weight = plan.weight(*weight);
+            Matrix::room(rows.len(), weight.cols, weight.format, &kernels)
+        };
+        let arena = Arc::new(Region::new("the weights", lowered.parts.iter().map(room).sum())?);
+        let (mut matrices, mut offset) = (vec![], 0);
+        for part in &lowered.parts {
+            let Part { weight, rows } = part;
             let weight = plan.weight(*weight);
             let tensor = file.tensor(&weight.tensor).expect("the emitter looked it up");
-            let matrix = Matrix::load(file, tensor, weight.order, rows.clone(), &kernels, &mut pool)?;
+            let place = (Arc::clone(&arena), offset);
+            let matrix = Matrix::load(file, tensor, weight.order, rows.clone(), &kernels, &mut pool, place)?;
+            offset += room(part);
             done += matrix.bytes();
             progress(done.min(total), total);
             matrices.push(matrix);

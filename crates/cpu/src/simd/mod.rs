@@ -89,6 +89,23 @@ pub(crate) trait Simd: Copy + 'static {
     /// `SIGNED_BIAS` · Σ x.
     unsafe fn dot_s(acc: Self::I, w: Self::B, x: i32) -> Self::I;
 
+    /// Asks for the 64 bytes at `at` to be brought near; any address is fine.
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint; it reads nothing and SSE is part of the architecture.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a hint; it reads nothing.
+        unsafe {
+            std::arch::asm!("prfm pldl1strm, [{0}]", in(reg) at, options(nostack, readonly, preserves_flags));
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let _ = at;
+    }
+
     /// Sum of the lanes: halves are added until one is left.
     #[inline(always)]
     unsafe fn sum(a: Self::F) -> f32 {

@@ -12,6 +12,10 @@ use crate::simd::Simd;
 /// Most activation rows of one call: their accumulators stay in L1.
 pub(crate) const TOKENS: usize = 64;
 
+/// How far before its use a byte of codes is asked for. The processor's own prefetching stops at every
+/// 4 KiB page; decode is a single pass over all weights and must not.
+const AHEAD: usize = 12288;
+
 /// An unpacked stretch of 256 columns.
 #[repr(C, align(64))]
 pub(crate) struct Scratch {
@@ -143,7 +147,13 @@ unsafe fn one256<V: Simd, T: Tile>(
             let mut scales = [V::splat_i(1); 16];
             T::scales::<V>(head, &mut scales);
             let mut total = V::splat_i(0);
+            for line in (0..T::HEAD).step_by(64) {
+                V::prefetch(head.wrapping_add(2 * T::HEAD + line));
+            }
             for chunk in 0..4 {
+                for line in (0..T::CODES / 4).step_by(64) {
+                    V::prefetch(codes.wrapping_add(AHEAD + chunk * (T::CODES / 4) + line));
+                }
                 let mut quads = [V::splat_b(0); 16];
                 T::unpack::<V>(codes, chunk, &mut quads);
                 for s in 0..64 / T::SUB {
@@ -282,6 +292,9 @@ pub(crate) unsafe fn product32<V: Simd, T: Tile>(
             let mut acc = V::splat(0.0);
             for b in 0..blocks {
                 let (head, act) = (heads.add(b * T::HEAD), &*acts.as_ptr().add(b));
+                for line in (0..T::CODES).step_by(64) {
+                    V::prefetch(codes.wrapping_add(b * T::CODES + AHEAD + line));
+                }
                 let mut quads = [V::splat_b(0); 16];
                 T::unpack::<V>(codes.add(b * T::CODES), 0, &mut quads);
                 let mut dot = V::splat_i(start32::<V, T>(act));
