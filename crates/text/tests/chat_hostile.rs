@@ -31,7 +31,7 @@ fn render_with(source: &str, request: &Request) -> Result<String, Error> {
     let result = Chat::from_source("hostile", source, specials())
         .and_then(|chat| chat.render(request))
         .map(|prompt| prompt.text());
-    let took = busy() - start;
+    let took = busy().saturating_sub(start);
     let shown = &source[..source.len().min(80)];
     assert!(took < SOON, "{shown} took {took:?}");
     if let Err(err) = &result {

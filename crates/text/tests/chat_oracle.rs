@@ -56,11 +56,11 @@ fn templates(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn published_templates_render_as_in_python() {
     let Some(shared) = testkit::shared("fixtures/templates") else {
-        println!("skipped: shared fixtures not found");
+        eprintln!("skipped: shared fixtures not found");
         return;
     };
     let Ok(python) = std::env::var("JETSON_LLM_PYTHON") else {
-        println!("skipped: JETSON_LLM_PYTHON names no Python with jinja2");
+        eprintln!("skipped: JETSON_LLM_PYTHON names no Python with jinja2");
         return;
     };
     let paths = templates(&shared);
@@ -79,7 +79,7 @@ fn published_templates_render_as_in_python() {
             .expect("cases.json is JSON");
 
     let (mut agreed, mut total, mut lists) = (0, 0, 0);
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for (path, results) in &expected {
         let source = std::fs::read_to_string(path).expect("the template can be read");
         let name = Path::new(path).file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
@@ -100,17 +100,17 @@ fn published_templates_render_as_in_python() {
                     lists += 1;
                 }
                 _ => {
-                    wrong += &format!(
-                        "\n{name} / {case}\n  ours   {ours:?}\n  theirs {theirs:?} {:?}\n",
+                    wrong.push(format!(
+                        "{name} / {case}\n  ours   {ours:?}\n  theirs {theirs:?} {:?}",
                         result.get("error")
-                    );
+                    ));
                 }
             }
         }
     }
-    println!(
+    eprintln!(
         "{agreed} of {total} renderings agree, {lists} are lists to us only, {} templates",
         expected.len()
     );
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n\n"));
 }

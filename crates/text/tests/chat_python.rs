@@ -39,7 +39,7 @@ fn render(source: &str, variables: &Value) -> Result<String, String> {
 fn snippets_give_what_python_gives() {
     let file: Value =
         serde_json::from_str(include_str!("oracle_chat/snippets.json")).expect("snippets.json is JSON");
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     let snippets = file["snippets"].as_array().expect("snippets are an array");
     for snippet in snippets {
         let source = snippet[0].as_str().expect("a snippet is text");
@@ -49,8 +49,8 @@ fn snippets_give_what_python_gives() {
             None => snippet[1].as_str(),
         };
         if ours.as_deref().ok() != expected {
-            wrong += &format!("\n{source}\n  ours   {ours:?}\n  python {expected:?}\n");
+            wrong.push(format!("{source}\n  ours   {ours:?}\n  python {expected:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n\n"));
 }

@@ -71,7 +71,7 @@ fn t7_users_cannot_write_control_tokens() {
             }
         }
     }
-    println!("{formats} formats of {} vocabularies", VOCABULARIES.len());
+    eprintln!("{formats} formats of {} vocabularies", VOCABULARIES.len());
 }
 
 #[test]
@@ -296,4 +296,56 @@ fn formats_are_those_of_published_models() {
             path.display()
         );
     }
+}
+
+/// The vocabulary of the built-in model with other templates.
+fn with_templates(set: impl Fn(&mut gguf::Writer)) -> Option<(Gguf, Tokenizer)> {
+    let (file, _) = open("models/chat-7m-f16.gguf")?;
+    let mut writer = gguf::Writer::new();
+    writer.copy_keys(&file).expect("keys can be copied");
+    set(&mut writer);
+    let bytes = writer.start(Vec::new()).and_then(gguf::Body::finish).expect("a file of keys can be written");
+    let file = Gguf::from_bytes("m.gguf", bytes).expect("a file of keys can be read");
+    let tokenizer = Tokenizer::from_gguf(&file).expect("the vocabulary is the same");
+    Some((file, tokenizer))
+}
+
+#[test]
+fn the_template_is_chosen_from_the_file() {
+    let key = "tokenizer.chat_template";
+    let Some((file, tokenizer)) = with_templates(|writer| {
+        writer.set(key, "default {{ messages[0].content }}").expect("a key can be set");
+        writer
+            .set("tokenizer.chat_template.tool_use", "tools {{ tools[0].name }}")
+            .expect("a key can be set");
+    }) else {
+        return;
+    };
+    let chat = Chat::from_gguf(&file, &tokenizer).expect("the templates can be used");
+    assert_eq!(chat.name(), "tokenizer.chat_template of m.gguf");
+    let messages = [Message::user("x")];
+    let tools = json!([{"name": "add"}]);
+    assert_eq!(chat.render(&Request::new(&messages)).expect("it renders").text(), "default x");
+    let request = Request { tools: Some(&tools), ..Request::new(&messages) };
+    assert_eq!(chat.render(&request).expect("it renders").text(), "tools add");
+
+    for empty in [None, Some(""), Some(" \n")] {
+        let (file, tokenizer) = with_templates(|writer| {
+            writer.remove(key);
+            if let Some(empty) = empty {
+                writer.set(key, empty).expect("a key can be set");
+            }
+        })
+        .expect("the model was there before");
+        assert_eq!(Chat::from_gguf(&file, &tokenizer).expect("a built-in format").name(), "llama3");
+    }
+
+    let (file, tokenizer) =
+        with_templates(|writer| writer.set(key, "\n{% if %}").expect("a key can be set")).expect("as before");
+    let err = Chat::from_gguf(&file, &tokenizer).expect_err("the template is broken").to_string();
+    assert!(err.starts_with("tokenizer.chat_template of m.gguf, line 2: "), "{err}");
+    let (file, tokenizer) =
+        with_templates(|writer| writer.set(key, 7_u32).expect("a key can be set")).expect("as before");
+    let err = Chat::from_gguf(&file, &tokenizer).expect_err("a number is no template").to_string();
+    assert!(err.contains(key) && err.contains("m.gguf"), "{err}");
 }
