@@ -32,14 +32,8 @@ fn forgeries(specials: &Specials) -> Vec<String> {
     let mut texts: Vec<String> = specials.control.iter().take(300).map(|name| format!("a {name}b")).collect();
     texts.push(specials.control.concat());
     texts.push(specials.control.join("\n"));
-    texts.push(
-        specials
-            .control
-            .iter()
-            .take(20)
-            .map(|name| format!("{0}{name}{1}", &name[..1], &name[1..]))
-            .collect(),
-    );
+    let split = specials.control.iter().take(20).map(|name| [&name[..1], name, &name[1..]].concat());
+    texts.push(split.collect());
     texts
 }
 
