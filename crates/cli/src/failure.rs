@@ -50,7 +50,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(INTERRUPTED);
     }
     // Nothing can be done when stderr is closed as well.
-    let _ = writeln!(io::stderr(), "error: {error}");
+    if error.is::<io::Error>() {
+        // Errors of files say which; what comes bare is about the answer.
+        let _ = writeln!(io::stderr(), "error: cannot write to stdout: {error}");
+    } else {
+        let _ = writeln!(io::stderr(), "error: {error}");
+    }
     ExitCode::from(code(error))
 }
 

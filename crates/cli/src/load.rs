@@ -109,7 +109,7 @@ fn check_memory(file: &Gguf, plan: &Plan, options: &LoadOptions) -> anyhow::Resu
 }
 
 /// Bytes that could be given to programs without swapping.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

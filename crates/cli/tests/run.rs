@@ -221,3 +221,12 @@ fn help_is_short_and_has_examples() {
     }
     assert!(run(&["--version"]).ok().starts_with("jetson-llm 0."));
 }
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("the device is there");
+    let ran = program(QUESTION).stdout(full).stderr(Stdio::piped()).output().expect("it starts");
+    assert_eq!(ran.status.code(), Some(1));
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert!(err.contains("error: cannot write to stdout: No space left"), "{err}");
+}

@@ -13,7 +13,7 @@ use crate::args::ModelArgument;
 use crate::cmd::quantize::mix::Mix;
 use crate::config::Config;
 use crate::screen::{count, printable, size};
-use crate::{json, model_file};
+use crate::{json, load, model_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,6 +121,7 @@ fn as_json(file: &Gguf, needs: &Result<Needs, model::Error>) -> serde_json::Valu
             "kv": needs.memory.kv,
             "buffers": needs.memory.buffers,
             "total": needs.memory.total(),
+            "free": load::available_memory(),
         });
         object["bytes_per_token"] = needs.step_bytes.into();
         object["products_per_token"] = needs.plan.step_products().into();
@@ -190,6 +191,11 @@ fn print(file: &Gguf, needs: &Result<Needs, model::Error>, tensors: bool) -> any
                     size(memory.buffers)
                 ),
             )?;
+            if let Some(free) = load::available_memory() {
+                let fits = memory.total() <= free;
+                let answer = if fits { "yes" } else { "no, see --ctx-size or take a smaller file" };
+                line("fits", &format!("{answer}: {} is free", size(free)))?;
+            }
             line("supported", "yes")?;
         }
         Err(error) => line("supported", &format!("no: {error}"))?,

@@ -84,7 +84,8 @@ impl Lines {
 
 fn piped(stdin: &mut impl BufRead) -> anyhow::Result<Read> {
     let mut bytes = Vec::new();
-    io::Read::take(stdin, LONGEST).read_until(b'\n', &mut bytes)?;
+    let read = io::Read::take(stdin, LONGEST).read_until(b'\n', &mut bytes);
+    read.map_err(|error| anyhow::anyhow!("cannot read stdin: {error}"))?;
     if bytes.is_empty() {
         return Ok(Read::End);
     }
