@@ -14,7 +14,7 @@ pub(crate) struct Specials {
     user: Search,
     /// Those and the control tokens.
     all: Search,
-    /// Control tokens in the order of their bytes.
+    /// Control tokens that have a name, in the order of their bytes.
     control: Vec<u32>,
 }
 
@@ -52,7 +52,8 @@ impl Specials {
             let strips = ids.iter().map(|&id| strips(id)).collect();
             Ok::<_, Error>(Search { searcher, ids, strips })
         };
-        let mut control: Vec<u32> = vocab.of_kinds(&[Kind::Control]).collect();
+        let mut control: Vec<u32> =
+            vocab.of_kinds(&[Kind::Control]).filter(|&id| !vocab.bytes(id).is_empty()).collect();
         control.sort_by_key(|&id| vocab.bytes(id));
         Ok(Specials {
             user: search(&[Kind::UserDefined])?,

@@ -1,13 +1,13 @@
 //! Tokens in, whole UTF-8 out.
 
 use crate::tokenizer::Tokenizer;
-use crate::vocab::Kind;
+use crate::vocab::{Kind, LONGEST};
 
 /// Turns tokens into text as they come. Half a character waits for its other half; bytes that are no
 /// UTF-8 become U+FFFD exactly as [`String::from_utf8_lossy`] of all bytes together would have it.
 ///
-/// Allocates nothing once its few bytes and the caller's string have grown.
-#[derive(Clone, Debug, Default)]
+/// Allocates when it is made and never after: only the caller's string may grow.
+#[derive(Debug)]
 pub struct Stream {
     /// Bytes of a character not yet whole: 3 at most between calls.
     pending: Vec<u8>,
@@ -15,6 +15,24 @@ pub struct Stream {
     strip: bool,
     /// Write the names of control tokens.
     control: bool,
+}
+
+/// Half a character at most waits between calls.
+const HALF: usize = 3;
+
+impl Default for Stream {
+    fn default() -> Stream {
+        Stream { pending: Vec::with_capacity(HALF + LONGEST), strip: false, control: false }
+    }
+}
+
+impl Clone for Stream {
+    /// With the room that [`Stream::new`] makes: a derived clone would only have room for its bytes.
+    fn clone(&self) -> Stream {
+        let mut clone = Stream { strip: self.strip, control: self.control, ..Stream::default() };
+        clone.pending.extend_from_slice(&self.pending);
+        clone
+    }
 }
 
 impl Stream {

@@ -31,7 +31,7 @@ pub(crate) enum Form {
 }
 
 /// Longest token, bytes. Known vocabularies end near 500.
-const LONGEST: usize = 4096;
+pub(crate) const LONGEST: usize = 4096;
 
 /// The mark that stands for a space in [`Form::Spaced`].
 pub(crate) const SPACE_MARK: &str = "▁";
@@ -75,9 +75,14 @@ impl Vocab {
                 6 => Kind::Byte,
                 other => return Err(wrong(id, format!("has type {other}, which is not one of 0 to 6"))),
             };
-            // Empty tokens do occur and are never reached; any other text must name one token.
+            // Empty tokens do occur and are never reached, whatever they are marked as; a control token
+            // may still be named by its id. Any other text must name one token.
             if token.is_empty() {
-                vocab.push(b"", if kind == Kind::Normal { Kind::Unused } else { kind });
+                let kind = match kind {
+                    Kind::Control | Kind::Unknown => kind,
+                    Kind::Normal | Kind::UserDefined | Kind::Unused | Kind::Byte => Kind::Unused,
+                };
+                vocab.push(b"", kind);
                 continue;
             }
             if let Some(first) = seen.insert(token, id) {
@@ -142,7 +147,9 @@ impl Vocab {
     pub(crate) fn byte_tokens(&self) -> [u32; 256] {
         let mut tokens = [u32::MAX; 256];
         for id in self.of_kinds(&[Kind::Byte]) {
-            tokens[usize::from(self.bytes(id)[0])] = id;
+            if let &[byte] = self.bytes(id) {
+                tokens[usize::from(byte)] = id;
+            }
         }
         tokens
     }

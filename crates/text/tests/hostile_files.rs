@@ -155,6 +155,41 @@ fn harmless_oddities_are_accepted() {
     assert_eq!(load(&file).unwrap().kind(3), Kind::Normal);
 }
 
+/// Found by fuzzing: a byte token without a name ended the program.
+#[test]
+fn empty_tokens_of_every_type() {
+    for base in [bpe, spm] {
+        for kind in 0..=6 {
+            let mut file = base();
+            let Some(Value::Array(gguf::Array::Str(names))) = file.remove("tokenizer.ggml.tokens") else {
+                unreachable!("both vocabularies set it")
+            };
+            let mut names: Vec<Vec<u8>> = names.view().iter().map(<[u8]>::to_vec).collect();
+            let Some(Value::Array(gguf::Array::I32(mut types))) = file.remove("tokenizer.ggml.token_type")
+            else {
+                unreachable!("both vocabularies set it")
+            };
+            let plain = encode(&load(&base()).unwrap(), "a the ab");
+            let empty = names.len() as u32;
+            names.extend([vec![], vec![]]);
+            types.extend([kind, kind]);
+            if let Some(Value::Array(gguf::Array::F32(mut scores))) = file.remove("tokenizer.ggml.scores") {
+                scores.extend([0.0; 2]);
+                set(&mut file, "scores", scores);
+            }
+            set(&mut file, "tokens", strings(&names));
+            set(&mut file, "token_type", types);
+            let tokenizer = load(&file).unwrap();
+            assert_eq!(tokenizer.bytes(empty), b"", "type {kind}");
+            assert_eq!(tokenizer.decode(&[empty, empty + 1]), "", "type {kind}");
+            assert_eq!(encode(&tokenizer, "a the ab"), plain, "type {kind}");
+            let special = EncodeOptions { bos: false, special: true };
+            assert_eq!(tokenizer.encode_vec("a the ab", special), plain, "type {kind}");
+            assert!(tokenizer.specials().all(|(name, _)| !name.is_empty()), "type {kind}");
+        }
+    }
+}
+
 /// Memory and time grow in proportion to the numbers.
 #[test]
 fn many_tokens_and_rules() {
