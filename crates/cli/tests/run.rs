@@ -230,3 +230,29 @@ fn an_answer_that_cannot_be_written_is_a_failure() {
     let err = String::from_utf8_lossy(&ran.stderr);
     assert!(err.contains("error: cannot write to stdout: No space left"), "{err}");
 }
+
+#[test]
+fn a_template_that_refuses_is_told_apart() {
+    let folder = Folder::new();
+    let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/chat-7m.gguf");
+    let source = gguf::Gguf::open(std::path::Path::new(built_in)).expect("the asset");
+    let mut writer = gguf::Writer::new();
+    writer.copy_keys(&source).expect("keys of a good file");
+    let template = "{{ raise_exception('only on Sundays') }}";
+    writer.set("tokenizer.chat_template", template).expect("a string");
+    for tensor in source.tensors() {
+        writer.tensor(&tensor.name, tensor.format, &tensor.shape).expect("tensors of a good file");
+    }
+    let mut body = writer.create(&folder.path("m.gguf")).expect("the folder can be written");
+    for tensor in source.tensors() {
+        body.write(&source.read_all(tensor).expect("the asset is whole")).expect("it fits");
+    }
+    body.commit().expect("it is complete");
+    let model = folder.arg("m.gguf");
+    let err = run(&with(&["-m", &model], QUESTION)).refused();
+    assert!(err.contains("only on Sundays") && err.contains("--raw does without"), "{err}");
+    assert_eq!(
+        run(&with(&["-m", &model, "--raw", "-n", "1", "--json"], QUESTION)).json()["generated_tokens"],
+        1
+    );
+}

@@ -37,7 +37,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
         }
     };
     let mut text = Vec::new();
-    page.render(&mut text)?;
+    let source = concat!("jetson-llm ", env!("CARGO_PKG_VERSION"));
+    page.source(source).render(&mut text)?;
     io::stdout().write_all(&text)?;
     Ok(())
 }

@@ -133,10 +133,12 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
 /// The tokens of the prompt: through the chat template, or as it stands.
 fn prompt(command: &Command, file: &Gguf, tokenizer: &Tokenizer, text: String) -> anyhow::Result<Vec<u32>> {
     if !command.raw && has_template(file)? {
-        let chat = Chat::from_gguf(file, tokenizer)?;
         let system = command.answering.system.as_deref().map(Message::system);
         let messages: Vec<Message> = system.into_iter().chain([Message::user(text)]).collect();
-        return session::prompt(&chat, tokenizer, &messages);
+        let asked = Chat::from_gguf(file, tokenizer)
+            .map_err(anyhow::Error::from)
+            .and_then(|chat| session::prompt(&chat, tokenizer, &messages));
+        return asked.map_err(|error| bad_input(format!("{error}; --raw does without the chat template")));
     }
     if command.answering.system.is_some() {
         let why = if command.raw { "--raw uses no chat template" } else { "the model has no chat template" };

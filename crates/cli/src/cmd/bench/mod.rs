@@ -8,7 +8,7 @@ mod peer;
 mod table;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
@@ -132,7 +132,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     drop(progress);
 
-    let about = About::new(&file, &plan, device.name(), &options);
+    let about = About::new(&file, path, &plan, device.name(), &options);
     if command.json {
         let rows: Vec<_> = results.iter().map(|measured| about.row(measured)).collect();
         return json::print(&rows.into());
@@ -251,12 +251,18 @@ struct About {
 }
 
 impl About {
-    fn new(file: &Gguf, plan: &Plan, backend: String, options: &model::LoadOptions) -> About {
+    fn new(
+        file: &Gguf,
+        path: Option<&Path>,
+        plan: &Plan,
+        backend: String,
+        options: &model::LoadOptions,
+    ) -> About {
         let parameters = file.tensors().iter().map(gguf::Tensor::elements).sum();
         let family = file.opt_str("general.architecture").ok().flatten().unwrap_or("?");
         let mix = crate::cmd::inspect::mix(file).unwrap_or_else(|| plan.weights[0].format.to_string());
         About {
-            file: file.name().to_owned(),
+            file: path.map_or_else(|| file.name().to_owned(), |path| path.to_string_lossy().into_owned()),
             model: format!("{family} {} {mix}", crate::screen::count(parameters)),
             bytes: file.tensors().iter().map(|tensor| tensor.bytes).sum(),
             parameters,
