@@ -5,14 +5,11 @@ mod common;
 mod counting;
 
 use common::{END, Sizes, engine, tokenizer};
-use counting::{allocations, decode_allocations};
+use counting::{check_counting, decode_allocations};
 use engine::{Params, Sampling};
 
-#[test]
-fn a_decode_step_allocates_nothing() {
-    let before = allocations();
-    drop(std::hint::black_box(Box::new(1)));
-    assert!(allocations() > before, "the allocator must count");
+fn main() {
+    check_counting();
 
     let sampling = Sampling {
         temperature: 0.9,
@@ -38,8 +35,7 @@ fn a_decode_step_allocates_nothing() {
     for top_k in [0, 40, 300] {
         let params = Params { sampling: Sampling { top_k, ..params.sampling.clone() }, ..params.clone() };
         let mut engine = engine(sizes, Some(tokenizer()));
-        // The stream of text grows its few bytes at the first broken character, so a few tokens go before.
-        let (count, text) = decode_allocations(&mut engine, &[1, 260, 261, 262], &params, 32, 200);
+        let (count, text) = decode_allocations(&mut engine, &[1, 260, 261, 262], &params, 200);
         assert!(text > 200, "text must have come: {text} bytes");
         assert_eq!(count, 0, "allocations in 200 steps with top_k {top_k}");
     }

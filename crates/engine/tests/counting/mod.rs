@@ -1,64 +1,50 @@
 //! Counts heap allocations of decode steps, for any engine.
 //!
-//! A test file of its own includes this module and holds a single test: the count is of the whole process,
-//! worker threads included, so nothing else may run beside it.
+//! A test file of its own includes this module and has its own `main` (`harness = false`): the count is of
+//! the whole process, worker threads included, so nothing else may run beside it.
 
 // Each test file includes this module and uses what it needs.
 #![allow(dead_code, unreachable_pub)]
 
 use engine::{Engine, Event, Params};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use std::alloc::System;
 
 /// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-// SAFETY: every call is passed on as it is; the counter does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract, which is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract, which is the system's.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract, which is the system's.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract, which is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
+/// Allocations made so far, growth of older ones included.
+pub fn allocations() -> usize {
+    let stats = COUNTING.stats();
+    stats.allocations + stats.reallocations
 }
 
-/// Allocations made so far.
-pub fn allocations() -> u64 {
-    ALLOCATIONS.load(Ordering::Relaxed)
+/// Ends the program unless allocations of this thread and of others are counted, new and grown ones.
+pub fn check_counting() {
+    let before = allocations();
+    let mut list = std::hint::black_box(Vec::with_capacity(1));
+    list.extend([1, 2, 3]);
+    drop(std::hint::black_box(list));
+    assert!(allocations() >= before + 2, "the allocator must count an allocation and its growth");
+    let elsewhere = std::thread::spawn(|| {
+        let before = allocations();
+        drop(std::hint::black_box(Box::new(1)));
+        allocations() - before
+    });
+    assert!(elsewhere.join().is_ok_and(|count| count > 0), "the allocator must count other threads");
 }
 
-/// Allocations of `steps` decode steps after `warm` others, and how many bytes of text they delivered.
+/// Allocations of the `steps` decode steps after the prompt's last, and how many bytes of text they
+/// delivered.
 ///
 /// `params` must let the generation go on that long.
 pub fn decode_allocations(
     engine: &mut Engine,
     prompt: &[u32],
     params: &Params,
-    warm: usize,
     steps: usize,
-) -> (u64, usize) {
+) -> (usize, usize) {
     engine.start(prompt, params).expect("prompt and parameters are good");
     let (mut tokens, mut text) = (0, 0);
     let step = |engine: &mut Engine, tokens: &mut usize, text: &mut usize| {
@@ -70,7 +56,7 @@ pub fn decode_allocations(
         };
         engine.step(on).expect("the device is there");
     };
-    while tokens <= warm {
+    while tokens == 0 {
         step(engine, &mut tokens, &mut text);
     }
     (tokens, text) = (0, 0);
