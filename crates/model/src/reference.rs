@@ -210,7 +210,9 @@ impl Reference {
                 Op::Logits { weight, cap } => {
                     let mut logits = self.product(*weight, &h, None);
                     if let Some(cap) = cap {
-                        logits.iter_mut().for_each(|logit| *logit = soft_cap(*logit, *cap));
+                        for logit in &mut logits {
+                            *logit = soft_cap(*logit, *cap);
+                        }
                     }
                     return Some(logits);
                 }

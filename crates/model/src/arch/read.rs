@@ -2,6 +2,7 @@
 
 use crate::{Activation, Error, Layer, Rope, RopeFactors, RopeLayout, RopeScaling, Spec};
 use gguf::Gguf;
+use std::fmt::Display;
 
 /// Keys of one family in one file.
 pub(super) struct Reader<'a> {
@@ -37,7 +38,7 @@ impl Reader<'_> {
     }
 
     /// An error about `family.name`.
-    pub(super) fn bad(&self, name: &str, value: impl ToString, why: &str) -> Error {
+    pub(super) fn bad(&self, name: &str, value: impl Display, why: &str) -> Error {
         Error::Key {
             file: self.file.name().to_owned(),
             key: self.key(name),
@@ -123,7 +124,7 @@ impl Reader<'_> {
         let kind = self.file.opt_str(&self.key("rope.scaling.type"))?;
         match kind.unwrap_or("linear") {
             "none" | "longrope" => Ok(RopeScaling::None),
-            "linear" if factor == 0.0 || factor == 1.0 => Ok(RopeScaling::None),
+            "linear" if [0.0, 1.0].contains(&factor) => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear(factor)),
             "yarn" if factor >= 1.0 => {
                 Ok(RopeScaling::Yarn { factor, original: self.original_context(context)? })
