@@ -33,10 +33,12 @@ pub(crate) struct Act32 {
     pub(crate) sum: i32,
 }
 
-/// The scale of a block and its inverse; zeros stay zeros, and what is not finite becomes zero.
+/// The scale of a block and its inverse. A block becomes zero if its largest activation is zero, not
+/// finite, or so small (below 4e-37) that the inverse is not finite.
 #[inline(always)]
 fn scales(largest: f32) -> (f32, f32) {
-    if largest > 0.0 && largest.is_finite() { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) }
+    let inverse = 127.0 / largest;
+    if largest.is_finite() && inverse.is_finite() { (largest / 127.0, inverse) } else { (0.0, 0.0) }
 }
 
 /// Largest magnitude of 16·N floats.

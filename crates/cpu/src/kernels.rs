@@ -77,6 +77,8 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::kernels(),
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Vnni => avx2_vnni::kernels(),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::kernels(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon::kernels(),
@@ -267,6 +269,8 @@ macro_rules! kernels_for {
 kernels_for!(scalar, crate::simd::scalar::Scalar,);
 #[cfg(target_arch = "x86_64")]
 kernels_for!(avx2, crate::simd::avx2::Avx2, #[target_feature(enable = "avx2,fma,f16c")]);
+#[cfg(target_arch = "x86_64")]
+kernels_for!(avx2_vnni, crate::simd::avx2::Avx2<true>, #[target_feature(enable = "avx2,fma,f16c,avxvnni")]);
 #[cfg(target_arch = "x86_64")]
 kernels_for!(
     avx512,

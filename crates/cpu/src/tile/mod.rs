@@ -96,3 +96,6 @@ fn gather_half(blocks: &[&[u8]; ROWS], at: usize, head: &mut [u8]) {
 fn quad_byte(quad: usize, byte: usize) -> (usize, usize) {
     (byte / 4, 4 * quad + byte % 4)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
