@@ -2,7 +2,7 @@
 
 use crate::kernels::{Input, Kernels, Packed};
 use crate::memory::Region;
-use crate::pool::{Pool, Shares};
+use crate::pool::{Pool, Run, Shares};
 use crate::tile::{ROWS, Scratch};
 use gguf::{Gguf, Tensor};
 use model::Error;
@@ -49,11 +49,11 @@ impl Matrix {
         let (tiles, stride) = (rows.div_ceil(ROWS), cols / packed.cols * packed.bytes);
         assert!(offset + tiles * stride <= arena.len(), "the arena was sized by `room`");
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-        let shared = &arena;
+        let (shared, threads) = (&arena, pool.threads());
         pool.run(&|_| {
             let mut strip = vec![0u8; ROWS * row_bytes];
-            for share in (Shares { next: &next, count: tiles, run: 1 }) {
-                let first = share.start * ROWS;
+            for tile in (Shares { next: &next, count: tiles, run: Run::Guided(threads) }).flatten() {
+                let first = tile * ROWS;
                 let count = ROWS.min(rows - first);
                 let stored = |row: usize| order.stored(range.start + first + row) as u64;
                 let read = if order == RowOrder::Stored {
@@ -73,7 +73,7 @@ impl Matrix {
                 let parts: [&[u8]; ROWS] = std::array::from_fn(|row| &strip[row * row_bytes..][..row_bytes]);
                 // SAFETY: inside the region, and every tile is taken by one thread only.
                 let out = unsafe {
-                    std::slice::from_raw_parts_mut(shared.as_ptr().add(offset + share.start * stride), stride)
+                    std::slice::from_raw_parts_mut(shared.as_ptr().add(offset + tile * stride), stride)
                 };
                 (packed.pack)(&parts, out);
             }

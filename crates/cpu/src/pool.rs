@@ -171,25 +171,46 @@ impl Drop for Pool {
     }
 }
 
-/// Hands out the numbers below `count` in runs of `run`, each once, to whoever asks.
+/// Hands out the numbers below `count`, each once, to whoever asks.
 pub(crate) struct Shares<'a> {
     pub(crate) next: &'a AtomicUsize,
     pub(crate) count: usize,
-    pub(crate) run: usize,
+    pub(crate) run: Run,
+}
+
+/// How many numbers are handed out at once.
+#[derive(Clone, Copy)]
+pub(crate) enum Run {
+    /// Always as many.
+    Of(usize),
+    /// A part of what is left, for this many threads: long stretches of memory first, then ever
+    /// shorter ones so that all threads end together (Polychronopoulos and Kuck 1987).
+    Guided(usize),
 }
 
 impl Iterator for Shares<'_> {
     type Item = std::ops::Range<usize>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let from = self.next.fetch_add(self.run, Ordering::Relaxed);
-        (from < self.count).then(|| from..(from + self.run).min(self.count))
+        let run = |from: usize| match self.run {
+            Run::Of(run) => run,
+            Run::Guided(threads) => ((self.count - from) / (2 * threads)).max(1),
+        };
+        let mut from = self.next.load(Ordering::Relaxed);
+        while from < self.count {
+            let to = self.count.min(from + run(from));
+            match self.next.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(from..to),
+                Err(now) => from = now,
+            }
+        }
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Pool, Shares};
+    use super::{Pool, Run, Shares};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -197,12 +218,13 @@ mod tests {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).expect("threads");
             for round in 0..200 {
+                let run = if round % 2 == 0 { Run::Guided(threads) } else { Run::Of(1 + round % 5) };
                 let counters: Vec<AtomicUsize> = (0..3).map(|_| AtomicUsize::new(0)).collect();
                 let done: Vec<AtomicUsize> = (0..3 * 37).map(|_| AtomicUsize::new(0)).collect();
                 let shared = std::sync::Arc::clone(&pool.shared);
                 pool.run(&|_| {
                     for phase in 0..3 {
-                        for range in (Shares { next: &counters[phase], count: 37, run: 1 + round % 5 }) {
+                        for range in (Shares { next: &counters[phase], count: 37, run }) {
                             for i in range {
                                 done[phase * 37 + i].fetch_add(1, Ordering::Relaxed);
                             }

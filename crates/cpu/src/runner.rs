@@ -205,6 +205,7 @@ impl Runner for CpuRunner {
             logits: self.logits.as_mut_ptr(),
             private: self.private.as_mut_ptr(),
             times: if self.tracing { Some(self.times.as_mut_ptr()) } else { None },
+            threads: self.pool.threads(),
         };
         // The pool lends its meeting place to the walk while it runs it.
         let meeting: *const crate::pool::Meeting = self.pool.meeting();

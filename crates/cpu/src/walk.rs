@@ -10,7 +10,7 @@ use crate::kv::Kv;
 use crate::lower::{Forms, Step, Target};
 use crate::matrix::Matrix;
 use crate::ops::{Attention, Element, HeadStore, store_head};
-use crate::pool::{Meeting, Shares};
+use crate::pool::{Meeting, Run, Shares};
 use crate::runner::Buffers;
 use crate::tile::{ROWS, Scratch, TOKENS};
 use half::f16;
@@ -74,6 +74,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) logits: *mut f32,
     pub(crate) private: *mut Private,
     pub(crate) times: Option<*mut OpTime>,
+    pub(crate) threads: usize,
 }
 
 // SAFETY: the pointers are to memory the runner owns for the whole step; who writes where is said at
@@ -113,7 +114,7 @@ impl Walk<'_> {
 
     /// Runs a thread's share of a step; whether the threads must meet after it.
     fn run(&self, step: &Step, index: usize, rows: usize, private: &mut Private, meeting: &Meeting) -> bool {
-        let each_row = |run: usize| Shares { next: &self.counters[2 * index], count: rows, run };
+        let each_row = |run| Shares { next: &self.counters[2 * index], count: rows, run: Run::Of(run) };
         let alone = rows == 1;
         match step {
             Step::Embed { matrix, scale } => {
@@ -172,7 +173,7 @@ impl Walk<'_> {
                 };
                 if alone {
                     // The thread that stores a head's key is the one that reads it.
-                    let shares = Shares { next: &self.counters[2 * index], count: heads, run: 1 };
+                    let shares = Shares { next: &self.counters[2 * index], count: heads, run: Run::Of(1) };
                     for head in shares.flatten() {
                         place(0, head);
                         self.attend(step, 0, head);
@@ -184,7 +185,8 @@ impl Walk<'_> {
                 }
                 meeting.wait();
                 // Rows of one head follow each other, so that its pages stay in cache.
-                let shares = Shares { next: &self.counters[2 * index + 1], count: heads * rows, run: 4 };
+                let shares =
+                    Shares { next: &self.counters[2 * index + 1], count: heads * rows, run: Run::Of(4) };
                 for share in shares.flatten() {
                     self.attend(step, share % rows, share / rows);
                 }
@@ -198,6 +200,11 @@ impl Walk<'_> {
             }
         }
         true
+    }
+
+    /// Shares of a product's row tiles.
+    fn tiles(&self, index: usize, count: usize) -> Shares<'_> {
+        Shares { next: &self.counters[2 * index], count, run: Run::Guided(self.threads) }
     }
 
     /// A row of a buffer.
@@ -275,7 +282,7 @@ impl Walk<'_> {
     fn product(&self, buf: Buf, targets: &[Target], index: usize, rows: usize, private: &mut Private) {
         let input = self.input(buf, rows, private);
         let count = targets.iter().map(|target| self.matrices[target.matrix].tiles()).sum();
-        for mut tile in (Shares { next: &self.counters[2 * index], count, run: 1 }).flatten() {
+        for mut tile in self.tiles(index, count).flatten() {
             let mut targets = targets.iter();
             let target = loop {
                 let target = targets.next().expect("tiles are counted over all targets");
@@ -325,7 +332,7 @@ impl Walk<'_> {
         let input = self.input(Buf::H, rows, private);
         let (gate, up) = (&self.matrices[gate], &self.matrices[up]);
         let width = self.plan.shape.ff;
-        for tile in (Shares { next: &self.counters[2 * index], count: gate.tiles(), run: 1 }).flatten() {
+        for tile in self.tiles(index, gate.tiles()).flatten() {
             let (at, lanes) = (tile * ROWS, ROWS.min(gate.rows - tile * ROWS));
             for first in (0..rows).step_by(TOKENS) {
                 let tokens = TOKENS.min(rows - first);
@@ -352,7 +359,7 @@ impl Walk<'_> {
         let input = self.input(Buf::H, rows, private);
         let matrix = &self.matrices[matrix];
         let vocab = self.plan.shape.vocab;
-        for tile in (Shares { next: &self.counters[2 * index], count: matrix.tiles(), run: 1 }).flatten() {
+        for tile in self.tiles(index, matrix.tiles()).flatten() {
             let (at, lanes) = (tile * ROWS, ROWS.min(matrix.rows - tile * ROWS));
             for first in (0..rows).step_by(TOKENS) {
                 let tokens = TOKENS.min(rows - first);

@@ -55,7 +55,15 @@ fn agrees_with_transformers() {
                 assert!(error <= bound, "{} {}: relative error {error:e}", golden.name, isa.name());
                 let rows = ours.chunks(golden.vocab).zip(golden.logits.chunks(golden.vocab));
                 for (position, (ours, theirs)) in rows.enumerate() {
-                    assert_eq!(argmax(ours), argmax(theirs), "{} at position {position}", golden.name);
+                    let (a, b) = (argmax(ours), argmax(theirs));
+                    if kv == KvType::F32 {
+                        assert_eq!(a, b, "{} at position {position}", golden.name);
+                        continue;
+                    }
+                    // A choice may turn only where the rounding of the cache is larger than its lead.
+                    let off = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    let lead = theirs[b] - theirs[a];
+                    assert!(lead <= 2.0 * off, "{} at position {position}: {a} for {b}", golden.name);
                 }
             }
         }

@@ -16,8 +16,12 @@ pub struct Golden {
     pub vocab: usize,
 }
 
-/// All goldens of the shared fixtures; empty (with a line on stderr) when they are absent.
+/// All goldens of `$JETSON_LLM_GOLDENS`, else of the shared fixtures; empty (with a line on stderr)
+/// when they are absent.
 pub fn goldens() -> Vec<Golden> {
+    if let Some(folder) = std::env::var_os("JETSON_LLM_GOLDENS") {
+        return goldens_in(Path::new(&folder));
+    }
     let Some(folder) = crate::shared("fixtures/reference") else { return vec![] };
     goldens_in(&folder)
 }

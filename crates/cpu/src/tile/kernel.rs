@@ -14,7 +14,7 @@ pub(crate) const TOKENS: usize = 64;
 
 /// How far before its use a byte of codes is asked for. The processor's own prefetching stops at every
 /// 4 KiB page; decode is a single pass over all weights and must not.
-const AHEAD: usize = 12288;
+const AHEAD: usize = 4096;
 
 /// An unpacked stretch of 256 columns.
 #[repr(C, align(64))]
@@ -147,9 +147,6 @@ unsafe fn one256<V: Simd, T: Tile>(
             let mut scales = [V::splat_i(1); 16];
             T::scales::<V>(head, &mut scales);
             let mut total = V::splat_i(0);
-            for line in (0..T::HEAD).step_by(64) {
-                V::prefetch(head.wrapping_add(2 * T::HEAD + line));
-            }
             for chunk in 0..4 {
                 for line in (0..T::CODES / 4).step_by(64) {
                     V::prefetch(codes.wrapping_add(AHEAD + chunk * (T::CODES / 4) + line));
