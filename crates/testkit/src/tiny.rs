@@ -31,6 +31,7 @@ pub enum Factors {
 
 /// A tiny model described. All widths are free as far as the family's mathematics allow.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a part that a model has or lacks, in any mix")]
 pub struct Tiny {
     /// `general.architecture`.
     pub family: &'static str,
