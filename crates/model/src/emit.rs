@@ -51,8 +51,8 @@ impl<'a> Emit<'a> {
         self.norm(&name("attn_norm"))?;
         self.qkv(index)?;
         let rope = layer.rope;
-        let q_norm = self.optional_vector(&name("attn_q_norm"), spec.head_dim, RowOrder::Stored)?;
-        let k_norm = self.optional_vector(&name("attn_k_norm"), spec.head_dim, RowOrder::Stored)?;
+        let q_norm = self.optional(index, "attn_q_norm.weight", spec.head_dim, RowOrder::Stored)?;
+        let k_norm = self.optional(index, "attn_k_norm.weight", spec.head_dim, RowOrder::Stored)?;
         if q_norm.is_some() != k_norm.is_some() {
             let absent = if q_norm.is_some() { "attn_k_norm" } else { "attn_q_norm" };
             return Err(self.missing(&name(absent)));
@@ -65,18 +65,18 @@ impl<'a> Emit<'a> {
             self.op(Op::SelectRows);
         }
         self.linear(index, Buf::A, "attn_output", spec.dim, Buf::O)?;
-        self.residual(&name("post_attention_norm"))?;
+        self.residual(index, "post_attention_norm.weight")?;
         self.norm(&name("ffn_norm"))?;
         self.gated(index)?;
         self.linear(index, Buf::G, "ffn_down", spec.dim, Buf::O)?;
-        self.residual(&name("post_ffw_norm"))
+        self.residual(index, "post_ffw_norm.weight")
     }
 
     fn qkv(&mut self, index: usize) -> Result<(), Error> {
         let spec = self.spec;
         let (q, kv) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
         let fused = format!("blk.{index}.attn_qkv.weight");
-        if self.file.tensor(&fused).is_some() {
+        if [fused.as_str(), "blk.0.attn_qkv.weight"].iter().any(|name| self.file.tensor(name).is_some()) {
             if spec.rope_layout == RopeLayout::Interleaved {
                 return Err(Error::Unused {
                     file: self.file.name().to_owned(),
@@ -85,8 +85,7 @@ impl<'a> Emit<'a> {
                 });
             }
             let weight = self.weight(&fused, q + 2 * kv, spec.dim, RowOrder::Stored)?;
-            let name = format!("blk.{index}.attn_qkv.bias");
-            let bias = self.optional_vector(&name, q + 2 * kv, RowOrder::Stored)?;
+            let bias = self.optional(index, "attn_qkv.bias", q + 2 * kv, RowOrder::Stored)?;
             self.op(Op::LinearSplit { input: Buf::H, weight, bias });
             return Ok(());
         }
@@ -118,7 +117,7 @@ impl<'a> Emit<'a> {
             _ => self.spec.dim,
         };
         let weight = self.weight(&format!("blk.{index}.{part}.weight"), rows, cols, order)?;
-        let bias = self.optional_vector(&format!("blk.{index}.{part}.bias"), rows, order)?;
+        let bias = self.optional(index, &format!("{part}.bias"), rows, order)?;
         Ok(Output { weight, bias, to })
     }
 
@@ -132,13 +131,15 @@ impl<'a> Emit<'a> {
         let (ff, dim) = (self.spec.ff, self.spec.dim);
         let gate = format!("blk.{index}.ffn_gate.weight");
         let up = format!("blk.{index}.ffn_up.weight");
-        let weights = if self.file.tensor(&gate).is_some() {
+        // Told by the rows too, so that a file that lost its gate is told so.
+        let fused = self.file.tensor(&up).is_none_or(|up| up.rows() == 2 * ff);
+        let weights = if fused && self.file.tensor(&gate).is_none() {
+            GateUp::Fused(self.weight(&up, 2 * ff, dim, RowOrder::Stored)?)
+        } else {
             GateUp::Pair {
                 gate: self.weight(&gate, ff, dim, RowOrder::Stored)?,
                 up: self.weight(&up, ff, dim, RowOrder::Stored)?,
             }
-        } else {
-            GateUp::Fused(self.weight(&up, 2 * ff, dim, RowOrder::Stored)?)
         };
         self.op(Op::Gated { weights, activation: self.spec.activation });
         Ok(())
@@ -150,8 +151,8 @@ impl<'a> Emit<'a> {
         Ok(())
     }
 
-    fn residual(&mut self, post: &str) -> Result<(), Error> {
-        let post = self.optional_vector(post, self.spec.dim, RowOrder::Stored)?;
+    fn residual(&mut self, index: usize, post: &str) -> Result<(), Error> {
+        let post = self.optional(index, post, self.spec.dim, RowOrder::Stored)?;
         self.op(Op::Residual { post });
         Ok(())
     }
@@ -194,14 +195,17 @@ impl<'a> Emit<'a> {
         Ok(VectorId(self.vectors.len() - 1))
     }
 
-    fn optional_vector(
+    /// A vector that every layer has or none: a file that lacks some of them is damaged. One that only
+    /// later layers have stays unused, which `finish` refuses.
+    fn optional(
         &mut self,
-        name: &str,
+        index: usize,
+        part: &str,
         len: usize,
         order: RowOrder,
     ) -> Result<Option<VectorId>, Error> {
-        match self.file.tensor(name) {
-            Some(_) => self.vector(name, len, order).map(Some),
+        match self.file.tensor(&format!("blk.0.{part}")) {
+            Some(_) => self.vector(&format!("blk.{index}.{part}"), len, order).map(Some),
             None => Ok(None),
         }
     }

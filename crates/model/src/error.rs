@@ -16,6 +16,14 @@ pub enum Error {
         /// The families we have.
         known: String,
     },
+    /// Another kind of GGUF file.
+    #[error("{file}: holds {what}, which is no model by itself; give the model it was made for")]
+    NotAModel {
+        /// The file.
+        file: String,
+        /// What it holds.
+        what: &'static str,
+    },
     /// A hyper-parameter outside what makes sense.
     #[error("{file}: {key} is {value}, {why}; the file is damaged or was converted wrongly")]
     Key {

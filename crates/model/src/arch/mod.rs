@@ -40,6 +40,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// An unknown family by name; a key that is missing, of the wrong type or out of range.
 pub fn spec(file: &Gguf) -> Result<Spec, Error> {
+    if let Some(what) = companion(file)? {
+        return Err(Error::NotAModel { file: file.name().to_owned(), what });
+    }
     let name = file.str("general.architecture")?;
     let family = FAMILIES.iter().find(|family| family.name == name).ok_or_else(|| Error::Family {
         file: file.name().to_owned(),
@@ -50,4 +53,16 @@ pub fn spec(file: &Gguf) -> Result<Spec, Error> {
         return Err(Error::VocabularyOnly { file: file.name().to_owned() });
     }
     (family.spec)(&Reader { file, family: family.name })
+}
+
+/// What a file holds that only goes with a model; `None` for models and what may be one.
+fn companion(file: &Gguf) -> Result<Option<&'static str>, Error> {
+    let architecture = file.opt_str("general.architecture")?;
+    Ok(match (file.opt_str("general.type")?, architecture) {
+        (_, Some("controlvector")) => Some("a control vector"),
+        (Some("adapter"), _) => Some("an adapter (LoRA)"),
+        (Some("mmproj"), _) | (_, Some("clip")) => Some("a projector for images or sound"),
+        (Some("imatrix"), _) => Some("an importance matrix"),
+        _ => None,
+    })
 }

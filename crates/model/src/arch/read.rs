@@ -18,6 +18,7 @@ const MAX_CONTEXT: usize = 1 << 26;
 /// Keys that change the mathematics in ways no family here knows. Present and not zero: refused.
 const REFUSED: &[&str] = &[
     "expert_count",
+    "expert_used_count",
     "attention.clamp_kqv",
     "attention.max_alibi_bias",
     "attention.scale",
@@ -85,6 +86,17 @@ impl Reader<'_> {
         }
     }
 
+    /// The base of a rotation's wavelengths, which must grow.
+    pub(super) fn rope_base(&self, name: &str) -> Result<f32, Error> {
+        let base = self.positive_or(name, 10_000.0)?;
+        if base > 1.0 { Ok(base) } else { Err(self.bad(name, base, "not above 1")) }
+    }
+
+    /// How many positions a layer looks back. No run has more than [`MAX_CONTEXT`], so more means all.
+    pub(super) fn window(&self, default: usize) -> Result<usize, Error> {
+        Ok(self.count_or("attention.sliding_window", default, usize::MAX)?.min(MAX_CONTEXT))
+    }
+
     /// A number that newer files give per layer; it must be the same everywhere.
     fn uniform(&self, name: &str, layers: usize, max: usize) -> Result<Option<usize>, Error> {
         let key = self.key(name);
@@ -117,14 +129,14 @@ impl Reader<'_> {
     fn scaling(&self, context: usize) -> Result<RopeScaling, Error> {
         let old = self.file.opt_f32(&self.key("rope.scale_linear"))?;
         let factor = self.file.opt_f32(&self.key("rope.scaling.factor"))?.or(old).unwrap_or(0.0);
-        if !factor.is_finite() || factor < 0.0 {
-            return Err(self.bad("rope.scaling.factor", factor, "not a positive number"));
+        if !(factor == 0.0 || (1.0..1e6).contains(&factor)) {
+            return Err(self.bad("rope.scaling.factor", factor, "neither 0 nor from 1 to 1000000"));
         }
         // A factor of 0 or 1 with no type is how converters say "none".
         let kind = self.file.opt_str(&self.key("rope.scaling.type"))?;
         match kind.unwrap_or("linear") {
             "none" | "longrope" => Ok(RopeScaling::None),
-            "linear" if [0.0, 1.0].contains(&factor) => Ok(RopeScaling::None),
+            "linear" if factor <= 1.0 => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear(factor)),
             "yarn" if factor >= 1.0 => {
                 Ok(RopeScaling::Yarn { factor, original: self.original_context(context)? })
@@ -152,6 +164,14 @@ impl Reader<'_> {
                 return Err(Error::Option { file, key, value, family: self.family });
             }
         }
+        if self.file.opt_bool(&self.key("attention.causal"))? == Some(false) {
+            return Err(Error::Option {
+                file: self.file.name().to_owned(),
+                key: self.key("attention.causal"),
+                value: "false".to_owned(),
+                family: self.family,
+            });
+        }
         let layers = self.count("block_count", MAX_LAYERS)?;
         let dim = self.count("embedding_length", MAX_WIDTH)?;
         let heads = self.uniform("attention.head_count", layers, MAX_WIDTH)?;
@@ -177,7 +197,7 @@ impl Reader<'_> {
         let ff = ff.ok_or_else(|| self.bad("feed_forward_length", "absent", "but required"))?;
         let context = self.count("context_length", MAX_CONTEXT)?;
         let eps = self.file.f32(&self.key("attention.layer_norm_rms_epsilon"))?;
-        if !(eps.is_finite() && (0.0..1.0).contains(&eps)) {
+        if !(eps > 0.0 && eps < 1.0) {
             return Err(self.bad("attention.layer_norm_rms_epsilon", eps, "not a small positive number"));
         }
         let dims = self.count_or("rope.dimension_count", head_dim, 1 << 12)?;
@@ -185,7 +205,7 @@ impl Reader<'_> {
             return Err(self.bad("rope.dimension_count", dims, "odd or more than a head has"));
         }
         let rope = Rope {
-            base: self.positive_or("rope.freq_base", 10_000.0)?,
+            base: self.rope_base("rope.freq_base")?,
             dims,
             scaling: self.scaling(context)?,
             factors: RopeFactors::IfPresent,
@@ -220,6 +240,16 @@ impl Reader<'_> {
             family: self.family,
         })?;
         let rows = table.rows();
+        // Fewer are usual: tables are padded, and tokens are added after training.
+        if let Some(size) = self.file.opt_u64(&self.key("vocab_size"))?
+            && size > rows as u64
+        {
+            return Err(self.bad(
+                "vocab_size",
+                size,
+                &format!("more than the {rows} rows of token_embd.weight"),
+            ));
+        }
         if let Some(tokens) = self.file.opt_strings("tokenizer.ggml.tokens")?
             && tokens.len() > rows
         {
