@@ -78,6 +78,24 @@ pub(crate) fn largest(row: &[f32; 32]) -> f32 {
     lanes.into_iter().fold(0.0, keep)
 }
 
+/// The smallest and the largest weight of `row`; NaNs do not count.
+///
+/// Of zeros of both signs, the smallest is the row's first: its sign is stored.
+#[inline(always)]
+pub(crate) fn range(row: &[f32; 32]) -> (f32, f32) {
+    let lower = |min: f32, x: f32| if x < min { x } else { min };
+    let upper = |max: f32, x: f32| if x > max { x } else { max };
+    let (mut low, mut high) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
+    for part in row.as_chunks::<8>().0 {
+        for n in 0..8 {
+            (low[n], high[n]) = (lower(low[n], part[n]), upper(high[n], part[n]));
+        }
+    }
+    let low = low.into_iter().fold(f32::INFINITY, lower);
+    let first = row.iter().copied().find(|&weight| weight <= low).unwrap_or(low);
+    (first, high.into_iter().fold(f32::NEG_INFINITY, upper))
+}
+
 /// For the formats' tests: the weights of a block that is zero but for these bytes.
 #[cfg(test)]
 pub(crate) fn weights_of<const BYTES: usize, const N: usize>(
@@ -107,5 +125,16 @@ mod tests {
         let mut row = [0.5; 32];
         (row[3], row[9], row[31]) = (f32::NAN, -2.0, 1.5);
         assert_eq!(largest(&row).to_bits(), 2.0_f32.to_bits());
+    }
+
+    #[test]
+    fn a_range_keeps_the_sign_of_the_first_zero() {
+        let mut row = [0.5; 32];
+        (row[3], row[9], row[31]) = (f32::NAN, -2.0, 1.5);
+        assert_eq!(range(&row), (-2.0, 1.5));
+        (row[9], row[12], row[20]) = (0.5, -0.0, 0.0);
+        assert!(range(&row).0.is_sign_negative());
+        (row[12], row[20]) = (0.0, -0.0);
+        assert!(range(&row).0.is_sign_positive());
     }
 }

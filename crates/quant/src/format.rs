@@ -44,7 +44,7 @@ pub enum Format {
 
 /// The format is read but not written by this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no encoder for {}; encode to F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K", .0.name())]
+#[error("no encoder for {}; encode to F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_1, Q5_0, Q4_K, Q4_1 or Q4_0", .0.name())]
 pub struct Unsupported(pub Format);
 
 /// What is fixed about a format: one line of the table below.
@@ -191,18 +191,16 @@ impl Format {
             Format::F16 => f16::encode(row, out),
             Format::BF16 => bf16::encode(row, out),
             Format::Q4_0 => q4_0::encode(row, out),
+            Format::Q4_1 => q4_1::encode(row, out),
+            Format::Q5_0 => q5_0::encode(row, out),
+            Format::Q5_1 => q5_1::encode(row, out),
             Format::Q8_0 => q8_0::encode(row, out),
             Format::Q4_K => q4_k::encode(row, out),
             Format::Q5_K => q5_k::encode(row, out),
             Format::Q6_K => q6_k::encode(row, out),
-            Format::Q4_1
-            | Format::Q5_0
-            | Format::Q5_1
-            | Format::Q2_K
-            | Format::Q3_K
-            | Format::IQ4_NL
-            | Format::IQ4_XS
-            | Format::MXFP4 => return Err(Unsupported(self)),
+            Format::Q2_K | Format::Q3_K | Format::IQ4_NL | Format::IQ4_XS | Format::MXFP4 => {
+                return Err(Unsupported(self));
+            }
         }
         Ok(())
     }
@@ -346,10 +344,10 @@ mod tests {
         let error = Format::Q2_K.encode(&[], &mut []).expect_err("Q2_K is only read");
         assert_eq!(
             error.to_string(),
-            "no encoder for Q2_K; encode to F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K"
+            "no encoder for Q2_K; encode to F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_1, Q5_0, Q4_K, Q4_1 or Q4_0"
         );
         let named: Vec<_> = Format::ALL.iter().filter(|f| f.can_encode()).map(|f| f.name()).collect();
         assert!(named.iter().all(|name| error.to_string().contains(name)));
-        assert_eq!(named.len(), 8);
+        assert_eq!(named.len(), 11);
     }
 }

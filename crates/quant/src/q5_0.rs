@@ -8,7 +8,9 @@
 //!
 //! weight = `d * (q - 16)`.
 
-use crate::block::{self, half_at, whole};
+use half::f16;
+
+use crate::block::{self, half_at, largest, whole};
 
 /// Bytes of a block.
 pub const BYTES: usize = 22;
@@ -29,6 +31,25 @@ pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut
 /// Decodes whole blocks.
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 32, 1>(codes, bytes, out);
+}
+
+/// Encodes whole blocks: the weight of largest magnitude becomes code -16, exactly.
+pub fn encode(row: &[f32], out: &mut [u8]) {
+    for (row, out) in row.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let largest = largest(row);
+        let extreme = row.iter().copied().find(|weight| weight.abs() >= largest).unwrap_or(0.0);
+        let d = extreme / -16.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        // The sum lies in 0.5..=32.5; truncation of a non-negative number rounds the code half up.
+        let codes = row.map(|weight| ((weight * inverse + 16.5) as u8).min(31));
+        let mut high = 0;
+        for j in 0..16 {
+            out[6 + j] = codes[j] & 15 | codes[j + 16] << 4;
+            high |= u32::from(codes[j] >> 4) << j | u32::from(codes[j + 16] >> 4) << (j + 16);
+        }
+        out[2..6].copy_from_slice(&high.to_le_bytes());
+    }
 }
 
 #[cfg(test)]

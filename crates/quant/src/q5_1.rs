@@ -9,7 +9,9 @@
 //!
 //! weight = `d * q + m`.
 
-use crate::block::{self, half_at, whole};
+use half::f16;
+
+use crate::block::{self, half_at, range, whole};
 
 /// Bytes of a block.
 pub const BYTES: usize = 24;
@@ -30,6 +32,26 @@ pub fn codes(block: &[u8], codes: &mut [i8; 32], scale: &mut [f32; 1], min: &mut
 /// Decodes whole blocks.
 pub fn decode(bytes: &[u8], out: &mut [f32]) {
     block::decode::<BYTES, 32, 1>(codes, bytes, out);
+}
+
+/// Encodes whole blocks: the smallest weight becomes code 0, the largest code 31.
+pub fn encode(row: &[f32], out: &mut [u8]) {
+    for (row, out) in row.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let (min, max) = range(row);
+        let d = (max - min) / 31.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        out[2..4].copy_from_slice(&f16::from_f32(min).to_le_bytes());
+        // The code is measured from the minimum before its rounding to a half float, as the oracle does.
+        let code = |weight: f32| (((weight - min) * inverse + 0.5) as u8).min(31);
+        let codes = row.map(code);
+        let mut high = 0;
+        for j in 0..16 {
+            out[8 + j] = codes[j] & 15 | codes[j + 16] << 4;
+            high |= u32::from(codes[j] >> 4) << j | u32::from(codes[j + 16] >> 4) << (j + 16);
+        }
+        out[4..8].copy_from_slice(&high.to_le_bytes());
+    }
 }
 
 #[cfg(test)]

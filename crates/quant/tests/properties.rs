@@ -86,14 +86,33 @@ proptest! {
         }
     }
 
-    /// Half a step of the largest magnitude's scale for Q8_0. One step for Q4_0: its codes end at
-    /// 7 where the positive side may need 8. Beside it, the scale's own rounding to a half float.
+    /// Half a step of the largest magnitude's scale for Q8_0. One step for Q4_0 and Q5_0: their codes
+    /// end one short of what the side across from the largest may need. Beside it, the scale's own
+    /// rounding to a half float.
     #[test]
     fn weights_are_within_a_step(row in rows()) {
-        for (format, steps, codes) in [(Format::Q8_0, 0.5, 127.0), (Format::Q4_0, 1.0, 8.0)] {
+        for (format, steps, codes) in
+            [(Format::Q8_0, 0.5, 127.0), (Format::Q5_0, 1.0, 16.0), (Format::Q4_0, 1.0, 8.0)]
+        {
             for (row, back) in row.chunks(32).zip(round_trip(format, &row).chunks(32)) {
                 let largest = largest(row);
                 let bound = largest * (steps / codes + 2.0_f32.powi(-11)) * 1.001 + codes * 2.0_f32.powi(-25);
+                for (x, y) in row.iter().zip(back) {
+                    prop_assert!((x - y).abs() <= bound, "{format}: {x} became {y}, more than {bound} away");
+                }
+            }
+        }
+    }
+
+    /// Half a step of the range where the minimum is stored; beside it, the roundings of scale and
+    /// minimum to half floats.
+    #[test]
+    fn weights_are_within_half_a_step_of_the_range(row in rows()) {
+        for (format, codes) in [(Format::Q5_1, 31.0), (Format::Q4_1, 15.0)] {
+            for (row, back) in row.chunks(32).zip(round_trip(format, &row).chunks(32)) {
+                let (low, high) = row.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+                let rounding = (high - low + low.abs()) * 2.0_f32.powi(-11) + (codes + 1.0) * 2.0_f32.powi(-25);
+                let bound = ((high - low) * 0.5 / codes + rounding) * 1.001;
                 for (x, y) in row.iter().zip(back) {
                     prop_assert!((x - y).abs() <= bound, "{format}: {x} became {y}, more than {bound} away");
                 }
@@ -131,7 +150,13 @@ proptest! {
 fn errors_fall_with_bits() {
     let row: Vec<_> =
         (0..2048_u32).map(|i| (i.wrapping_mul(2654435761) >> 8) as f32 / 8388608.0 - 1.0).collect();
-    let errors = [Format::Q4_0, Format::Q4_K, Format::Q5_K, Format::Q6_K, Format::Q8_0, Format::F16]
-        .map(|format| rms(&row, &round_trip(format, &row)));
-    assert!(errors.is_sorted_by(|a, b| a > b), "{errors:?}");
+    let ladders: [&[Format]; 3] = [
+        &[Format::Q4_0, Format::Q4_K, Format::Q5_K, Format::Q6_K, Format::Q8_0, Format::F16],
+        &[Format::Q4_0, Format::Q5_0, Format::Q8_0],
+        &[Format::Q4_1, Format::Q5_1, Format::Q8_0],
+    ];
+    for formats in ladders {
+        let errors: Vec<_> = formats.iter().map(|&format| rms(&row, &round_trip(format, &row))).collect();
+        assert!(errors.is_sorted_by(|a, b| a > b), "{formats:?}: {errors:?}");
+    }
 }

@@ -34,6 +34,7 @@ def rows() -> np.ndarray:
         rng.random((4, 256)),  # no minimum below zero
         -rng.random((4, 256)),
         scaled.reshape(16, 256) * np.exp(rng.uniform(-20, 20, (16, 1))),  # half floats under- and overflow
+        np.where(integers > 0, integers, np.copysign(0.0, integers)),  # zeros of both signs are the minimum
     ]).astype("<f4")
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     folder = Path(__file__).parent
     x = rows()
     x.tofile(folder / "rows.bin")
-    for name in ["Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]:
+    for name in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]:
         length, size = GGML_QUANT_SIZES[GGMLQuantizationType[name]]
         out = np.zeros(x.size // length * size, np.uint8)
         encode = getattr(ggml, f"quantize_row_q{name[1:]}_ref")
