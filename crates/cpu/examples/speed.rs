@@ -3,7 +3,7 @@
 //! `cargo run --release -p cpu --example speed -- MODEL [PROMPT GENERATE DEPTH THREADS]`
 
 use cpu::Cpu;
-use model::{Batch, Device, LoadOptions, Plan, Row, Runner};
+use model::{Batch, Device, LoadOptions, Plan, Row};
 use std::time::Instant;
 
 fn rows(from: usize, count: usize) -> Batch {

@@ -5,6 +5,10 @@
 //! plan together (`lower`, `walk`, `pool`). Results do not depend on the number of threads nor on how
 //! tokens are cut into batches, bit for bit.
 #![allow(unsafe_code, reason = "kernels read weights through pointers; every block says why it may")]
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "regions start at a page, and what lies in them keeps its alignment"
+)]
 
 mod acts;
 mod isa;

@@ -131,7 +131,7 @@ pub(crate) fn lower(plan: &Plan, kind: impl Fn(WeightId) -> Kind) -> Lowered {
                 low.push(Step::Embed { matrix, scale: *scale }, at);
             }
             Op::Norm { weight } => {
-                low.push(Step::Norm { weight: *weight, forms: forms(plan.ops.get(next)) }, at)
+                low.push(Step::Norm { weight: *weight, forms: forms(plan.ops.get(next)) }, at);
             }
             Op::Residual { post: Some(post) } => low.push(Step::Residual { post: *post }, at),
             Op::Residual { post: None } => unreachable!("every residual follows the product it adds"),

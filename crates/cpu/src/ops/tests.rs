@@ -43,7 +43,9 @@ impl Case {
         let scores = q.chunks_exact(dim).flat_map(|q| keys.chunks_exact(dim).map(move |k| score(q, k)));
         let largest = scores.fold(1e-3, |largest: f32, score| largest.max(score.abs()));
         // Not beyond what half floats hold, where all scores happen to be near zero.
-        keys.iter_mut().for_each(|k| *k *= (reach / largest).min(1e4));
+        for key in &mut keys {
+            *key *= (reach / largest).min(1e4);
+        }
         Case { heads, dim, position, window, cap, scale, q, keys, values }
     }
 
@@ -258,7 +260,8 @@ fn sums_and_rotations_are_the_formulas() {
         for (isa, kernels) in sets() {
             let (mut sum, mut turned) = (a.clone(), head.clone());
             // What lies behind must stay: heads are rotated in part.
-            (sum.push(f32::NAN), turned.extend([7.0; 16]));
+            sum.push(f32::NAN);
+            turned.extend([7.0; 16]);
             // SAFETY: the set is available; the slices hold what the lengths say.
             unsafe {
                 (kernels.accumulate)(sum.as_mut_ptr(), b.as_ptr(), len);
@@ -317,7 +320,7 @@ fn gates_and_caps_are_the_formulas() {
                 let want = bent * up;
                 let off = (f64::from(*gated) - want).abs();
                 // Above 3e38 a product is as infinite as its f32.
-                let same = f64::from(*gated) == f64::from(want as f32);
+                let same = gated.to_bits() == (want as f32).to_bits();
                 assert!(
                     same || off <= 3e-7 * x.abs().max(want.abs()),
                     "{activation:?}({x}) · {up} on {}: {gated}, not {want}",

@@ -37,8 +37,6 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store(to: *mut f32, value: Self::F);
     /// 16 half floats.
     unsafe fn load_f16(from: *const u16) -> Self::F;
-    /// 16 half floats, rounded to nearest even.
-    unsafe fn store_f16(to: *mut u16, value: Self::F);
     /// 16 brain floats.
     unsafe fn load_bf16(from: *const u16) -> Self::F;
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
@@ -253,7 +251,8 @@ mod tests {
                     11 => f[r] = V::splat(V::sum(f[s])),
                     12 => f[r] = V::splat(V::largest(f[s])),
                     13 => {
-                        V::store_f16(memory.as_mut_ptr().cast(), f[s]);
+                        // Without the highest bit of exponents there are no NaNs.
+                        V::store_b(memory.as_mut_ptr().cast(), V::and(b[s], V::splat_b(0xbf)));
                         f[r] = V::load_f16(memory.as_ptr().cast());
                     }
                     14 => {
@@ -393,9 +392,7 @@ mod tests {
             assert_eq!(floats::<V>(|| V::exp2i(vi)), std::array::from_fn(|k| 2f32.powi(i[k])));
             assert_eq!(ints::<V>(|| V::add_i(vi, V::splat_i(3))), std::array::from_fn(|k| i[k] + 3));
             assert_eq!(ints::<V>(|| V::mul_i(vi, vi)), std::array::from_fn(|k| i[k] * i[k]));
-            let mut h = [0u16; 16];
-            V::store_f16(h.as_mut_ptr(), vg);
-            assert_eq!(h, std::array::from_fn(|k| half::f16::from_f32(g[k]).to_bits()));
+            let h: [u16; 16] = std::array::from_fn(|k| half::f16::from_f32(g[k]).to_bits());
             let back = floats::<V>(|| V::load_f16(h.as_ptr()));
             assert_eq!(back, std::array::from_fn(|k| half::f16::from_bits(h[k]).to_f32()));
             let back = floats::<V>(|| V::load_bf16(h.as_ptr()));

@@ -48,13 +48,6 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         }
     }
     #[inline(always)]
-    unsafe fn store_f16(to: *mut u16, value: Self::F) {
-        unsafe {
-            vst1q_u16(to, to_f16(value[0], value[1]));
-            vst1q_u16(to.add(8), to_f16(value[2], value[3]));
-        }
-    }
-    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self::F {
         map([0, 4, 8, 12], |i| unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.add(i)))) })
     }
@@ -220,19 +213,6 @@ unsafe fn from_f16_high(h: uint16x8_t) -> float32x4_t {
     // SAFETY: registers only; in every 64-bit Arm.
     unsafe {
         asm!("fcvtl2 {out:v}.4s, {h:v}.8h", out = lateout(vreg) out, h = in(vreg) h,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    out
-}
-
-/// Rounds by the control register's mode, which is to nearest even in every Linux process.
-#[inline(always)]
-unsafe fn to_f16(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
-    let out: uint16x8_t;
-    // SAFETY: registers only; in every 64-bit Arm.
-    unsafe {
-        asm!("fcvtn {out:v}.4h, {low:v}.4s", "fcvtn2 {out:v}.8h, {high:v}.4s",
-            out = out(vreg) out, low = in(vreg) low, high = in(vreg) high,
             options(pure, nomem, nostack, preserves_flags));
     }
     out

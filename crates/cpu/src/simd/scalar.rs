@@ -47,11 +47,6 @@ impl Simd for Scalar {
         map(unsafe { from.cast::<[u16; 16]>().read_unaligned() }, |h| f16::from_bits(h).to_f32())
     }
     #[inline(always)]
-    unsafe fn store_f16(to: *mut u16, value: [f32; 16]) {
-        // SAFETY: the caller gives 32 writable bytes.
-        unsafe { to.cast::<[u16; 16]>().write_unaligned(map(value, |v| f16::from_f32(v).to_bits())) };
-    }
-    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> [f32; 16] {
         // SAFETY: the caller gives 32 readable bytes.
         map(unsafe { from.cast::<[u16; 16]>().read_unaligned() }, |h| bf16::from_bits(h).to_f32())

@@ -176,8 +176,8 @@ impl Acts {
         let rows = x.len() / cols;
         let mut acts = Acts {
             cols,
-            q256: vec![poison256; if cols % 256 == 0 { rows * cols / 256 } else { 0 }],
-            q32: vec![poison32; if cols % 32 == 0 { rows * cols / 32 } else { 0 }],
+            q256: vec![poison256; if cols.is_multiple_of(256) { rows * cols / 256 } else { 0 }],
+            q32: vec![poison32; if cols.is_multiple_of(32) { rows * cols / 32 } else { 0 }],
             x,
         };
         // SAFETY: the set is available; whole blocks of as many floats as entries.
