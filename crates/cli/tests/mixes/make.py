@@ -9,8 +9,8 @@ may hold zeros.
 import re, subprocess, sys
 from gguf import GGUFReader
 
-MIXES = ["Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0"]
-LETTER = {"f32": "f", "f16": "h", "bf16": "b", "q4_0": "0", "q5_0": "n", "q5_1": "m", "q4_K": "4", "q5_K": "5", "q6_K": "6", "q8_0": "8"}
+MIXES = ["Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0", "Q5_1", "Q5_0", "Q4_1"]
+LETTER = {"f32": "f", "f16": "h", "bf16": "b", "q4_0": "0", "q4_1": "1", "q5_0": "n", "q5_1": "m", "q4_K": "4", "q5_K": "5", "q6_K": "6", "q8_0": "8"}
 LINE = re.compile(r"\[ *\d+/ *\d+\] +(\S+) +- \[.*?\], type = +(\S+), (.*)")
 
 def chosen(program, path, mix):

@@ -15,8 +15,11 @@ pub(crate) enum Mix {
     BF16,
     Q8_0,
     Q6_K,
+    Q5_1,
     Q5_K_M,
+    Q5_0,
     Q5_K_S,
+    Q4_1,
     Q4_K_M,
     Q4_K_S,
     Q4_0,
@@ -30,8 +33,11 @@ impl Mix {
         Mix::BF16,
         Mix::Q8_0,
         Mix::Q6_K,
+        Mix::Q5_1,
         Mix::Q5_K_M,
+        Mix::Q5_0,
         Mix::Q5_K_S,
+        Mix::Q4_1,
         Mix::Q4_K_M,
         Mix::Q4_K_S,
         Mix::Q4_0,
@@ -46,8 +52,11 @@ impl Mix {
             Mix::BF16   => ("BF16",   32, Format::BF16, "brain floats"),
             Mix::Q8_0   => ("Q8_0",    7, Format::Q8_0, "8.5 bits: hardly told from F16"),
             Mix::Q6_K   => ("Q6_K",   18, Format::Q6_K, "6.6 bits: very close to F16"),
+            Mix::Q5_1   => ("Q5_1",    9, Format::Q5_1, "6.0 bits: for rows that are no multiple of 256"),
             Mix::Q5_K_M => ("Q5_K_M", 17, Format::Q5_K, "5.7 bits"),
+            Mix::Q5_0   => ("Q5_0",    8, Format::Q5_0, "5.5 bits: for rows that are no multiple of 256"),
             Mix::Q5_K_S => ("Q5_K_S", 16, Format::Q5_K, "5.5 bits"),
+            Mix::Q4_1   => ("Q4_1",    3, Format::Q4_1, "5.0 bits: Q4_K_M is better and smaller"),
             Mix::Q4_K_M => ("Q4_K_M", 15, Format::Q4_K, "4.9 bits: the usual choice"),
             Mix::Q4_K_S => ("Q4_K_S", 14, Format::Q4_K, "4.6 bits"),
             Mix::Q4_0   => ("Q4_0",    2, Format::Q4_0, "4.5 bits: simple and fast"),
@@ -227,8 +236,8 @@ pub(crate) fn choose(mix: Mix, model: Model, tensors: &[Stored<'_>]) -> Vec<Choi
     tensors.iter().map(choose).collect()
 }
 
-/// `wanted`, or for rows that are not whole blocks of it the format llama.cpp falls back to; where
-/// this program has no encoder for that one, the next with more bits.
+/// `wanted`, or for rows that are not whole blocks of it the format llama.cpp falls back to: one of
+/// blocks of 32 weights and, where not even those fit, F16.
 fn fitting(wanted: Format, cols: u64) -> Choice {
     let whole = |format: Format| cols.is_multiple_of(format.block_len() as u64);
     if whole(wanted) {
@@ -240,11 +249,7 @@ fn fitting(wanted: Format, cols: u64) -> Choice {
         Format::Q6_K => Format::Q8_0,
         other => other,
     };
-    let format = match smaller {
-        format if !whole(format) => Format::F16,
-        format if format.can_encode() => format,
-        _ => Format::Q8_0,
-    };
+    let format = if whole(smaller) { smaller } else { Format::F16 };
     Choice { format, wanted: Some(wanted) }
 }
 
