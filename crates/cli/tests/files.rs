@@ -153,7 +153,7 @@ fn narrow_rows_fall_back_and_say_so() {
     write_model(&folder.path("in.gguf"), 32, Format::F32, &|_| {});
     let ran = run(&["quantize", &folder.arg("in.gguf"), &folder.arg("out.gguf"), "Q4_K_M"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let note = "blk.0.attn_q.weight becomes Q8_0: its rows of 32 are not whole blocks of Q4_K";
+    let note = "blk.0.attn_q.weight becomes Q5_0: its rows of 32 are not whole blocks of Q4_K";
     assert!(ran.err.contains(note), "{}", ran.err);
 }
 

@@ -113,7 +113,8 @@ impl Pool {
             job(0);
             return;
         }
-        // SAFETY: only the lifetime is widened; no worker looks at the job after `running` is 0.
+        #[allow(clippy::transmute_ptr_to_ptr, reason = "only the lifetime is widened, which a cast may not")]
+        // SAFETY: no worker looks at the job after `running` is 0, and that is waited for below.
         let job_pointer: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job) };
         // SAFETY: no worker runs between jobs, so nobody reads the cell now.
         unsafe { *self.shared.job.get() = Some(job_pointer) };

@@ -121,8 +121,8 @@ impl Walk<'_> {
                 for row in each_row(4).flatten() {
                     let x = self.row(Buf::X, row);
                     self.matrices[*matrix].decode(self.rows[row].token as usize, x);
-                    if *scale != 1.0 {
-                        x.iter_mut().for_each(|x| *x *= scale);
+                    for x in x {
+                        *x *= scale;
                     }
                     self.turn(row);
                 }
@@ -298,8 +298,8 @@ impl Walk<'_> {
                 let tokens = TOKENS.min(rows - first);
                 // SAFETY: the input has `rows` rows in every form this step's matrices take.
                 unsafe {
-                    matrix.product(tile, &input, first, tokens, &mut private.tile, &mut private.scratch)
-                };
+                    matrix.product(tile, &input, first, tokens, &mut private.tile, &mut private.scratch);
+                }
                 for (t, product) in private.tile.chunks_exact_mut(ROWS).take(tokens).enumerate() {
                     if let Some((bias, start)) = target.bias {
                         let bias = &self.vectors[bias.0][start + at..][..lanes];

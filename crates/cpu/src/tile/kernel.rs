@@ -12,10 +12,6 @@ use crate::simd::Simd;
 /// Most activation rows of one call: their accumulators stay in L1.
 pub(crate) const TOKENS: usize = 64;
 
-/// How far before its use a byte of codes is asked for. The processor's own prefetching stops at every
-/// 4 KiB page; decode is a single pass over all weights and must not.
-const AHEAD: usize = 4096;
-
 /// An unpacked stretch of 256 columns.
 #[repr(C, align(64))]
 pub(crate) struct Scratch {
@@ -149,7 +145,7 @@ unsafe fn one256<V: Simd, T: Tile>(
             let mut total = V::splat_i(0);
             for chunk in 0..4 {
                 for line in (0..T::CODES / 4).step_by(64) {
-                    V::prefetch(codes.wrapping_add(AHEAD + chunk * (T::CODES / 4) + line));
+                    V::prefetch(codes.wrapping_add(chunk * (T::CODES / 4) + line));
                 }
                 let mut quads = [V::splat_b(0); 16];
                 T::unpack::<V>(codes, chunk, &mut quads);
@@ -290,7 +286,7 @@ pub(crate) unsafe fn product32<V: Simd, T: Tile>(
             for b in 0..blocks {
                 let (head, act) = (heads.add(b * T::HEAD), &*acts.as_ptr().add(b));
                 for line in (0..T::CODES).step_by(64) {
-                    V::prefetch(codes.wrapping_add(b * T::CODES + AHEAD + line));
+                    V::prefetch(codes.wrapping_add(b * T::CODES + line));
                 }
                 let mut quads = [V::splat_b(0); 16];
                 T::unpack::<V>(codes.add(b * T::CODES), 0, &mut quads);
@@ -418,6 +414,8 @@ unsafe fn floats<V: Simd, T: Float, const N: usize>(
     unsafe {
         let (mut even, mut odd) = ([V::splat(0.0); N], [V::splat(0.0); N]);
         for k in (0..cols & !1).step_by(2) {
+            // Two columns are a line of half floats; single floats are asked for every other line.
+            V::prefetch(tile.wrapping_add(k * ROWS * T::BYTES));
             let w = [
                 T::load::<V>(tile.add(k * ROWS * T::BYTES)),
                 T::load::<V>(tile.add((k + 1) * ROWS * T::BYTES)),

@@ -21,7 +21,7 @@ Examples:
   jetson-llm quantize model-f16.gguf model-Q4_K_M.gguf Q4_K_M
   jetson-llm quantize model-f16.gguf model-Q8_0.gguf Q8_0 --threads 4
 
-The mixes are llama.cpp's: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q4_0.";
+The mixes are llama.cpp's: F32 F16 BF16 Q8_0 Q6_K Q5_1 Q5_K_M Q5_0 Q5_K_S Q4_1 Q4_K_M Q4_K_S Q4_0.";
 
 /// Write a smaller copy of a model
 #[derive(Args, Debug)]
