@@ -11,6 +11,7 @@
 )]
 
 mod acts;
+mod buffers;
 mod isa;
 mod kernels;
 mod kv;

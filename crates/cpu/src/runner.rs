@@ -1,67 +1,20 @@
-//! The runner: buffers, weights and the walk over steps.
+//! The runner: what is loaded, and a step as the threads' walk over it.
 
-use crate::acts::{Act32, Act256};
-use crate::kernels::{Input, Kernels};
+use crate::buffers::{Buffers, widest};
+use crate::kernels::Kernels;
 use crate::kv::Kv;
 use crate::lower::{Lowered, Part, lower};
 use crate::matrix::Matrix;
 use crate::memory::Region;
 use crate::pool::Pool;
-use crate::tile::ROWS;
 use crate::walk::{Private, Walk};
 use gguf::Gguf;
-use model::cost::Memory;
-use model::plan::{Buf, Plan, Vector};
+use model::plan::{Plan, Vector};
+use model::runner::Memory;
 use model::runner::{Batch, LoadOptions, Lost, OpTime, Runner};
 use model::{Error, Row};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Row-major activations of all buffers, as floats and rounded.
-pub(crate) struct Buffers {
-    floats: Vec<(Buf, Region)>,
-    pub(crate) q256: Region,
-    pub(crate) q32: Region,
-    /// `[rope][rows][pairs]` of cosines, then sines.
-    pub(crate) turns: Vec<Region>,
-}
-
-impl Buffers {
-    fn new(plan: &Plan, options: &LoadOptions) -> Result<Buffers, Error> {
-        let shape = &plan.shape;
-        let mut floats = vec![];
-        for buf in [Buf::X, Buf::H, Buf::Q, Buf::K, Buf::V, Buf::A, Buf::G, Buf::O] {
-            // Sixteen floats more: the last row tile may be written whole.
-            let len = options.rows * shape.width(buf) + ROWS;
-            floats.push((buf, Region::new("activations", len * 4)?));
-        }
-        let widest = widest(plan);
-        let q256 = Region::new("activations", options.rows * (widest / 256) * size_of::<Act256>())?;
-        let q32 = Region::new("activations", options.rows * (widest / 32) * size_of::<Act32>())?;
-        let turn = |rope: &model::rope::RopeTable| {
-            Region::new("rotations", options.rows * rope.frequency.len() * 2 * 4)
-        };
-        let turns = plan.ropes.iter().map(turn).collect::<Result<_, _>>()?;
-        Ok(Buffers { floats, q256, q32, turns })
-    }
-
-    /// Start of a buffer, `[rows, width]`.
-    pub(crate) fn floats(&self, buf: Buf) -> *mut f32 {
-        let found = self.floats.iter().find(|(name, _)| *name == buf);
-        found.expect("every buffer but the logits is here").1.as_ptr().cast()
-    }
-
-    fn bytes(&self) -> u64 {
-        let all =
-            self.floats.iter().map(|(_, region)| region).chain([&self.q256, &self.q32]).chain(&self.turns);
-        all.map(|region| region.len() as u64).sum()
-    }
-}
-
-/// The widest input of any product.
-fn widest(plan: &Plan) -> usize {
-    plan.weights.iter().map(|weight| weight.cols).max().unwrap_or(0)
-}
 
 /// A plan loaded on cores.
 pub(crate) struct CpuRunner {
@@ -119,7 +72,7 @@ impl CpuRunner {
         Ok(CpuRunner {
             kv: Kv::new(plan, options)?,
             counters: (0..2 * lowered.steps.len()).map(|_| AtomicUsize::new(0)).collect(),
-            logits: vec![0.0; options.logit_rows * plan.shape.vocab + ROWS],
+            logits: vec![0.0; options.logit_rows * plan.shape.vocab],
             wanted: 0,
             times: vec![OpTime::default(); plan.ops.len()],
             tracing: false,
@@ -226,15 +179,5 @@ impl Runner for CpuRunner {
     fn trace(&mut self, on: bool) {
         self.tracing = on;
         self.times.fill(OpTime::default());
-    }
-}
-
-/// The rows of a buffer in every form.
-pub(crate) fn input_of(buffers: &Buffers, buf: Buf, cols: usize) -> Input {
-    Input {
-        x: buffers.floats(buf),
-        cols,
-        q256: buffers.q256.as_ptr().cast(),
-        q32: buffers.q32.as_ptr().cast(),
     }
 }

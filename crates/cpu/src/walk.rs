@@ -5,13 +5,13 @@
 //! itself: that is cheaper than a meeting.
 
 use crate::acts::{Act32, Act256};
+use crate::buffers::Buffers;
 use crate::kernels::{Input, Kernels};
 use crate::kv::Kv;
 use crate::lower::{Forms, Step, Target};
 use crate::matrix::Matrix;
 use crate::ops::{Attention, Element, HeadStore, store_head};
 use crate::pool::{Meeting, Run, Shares};
-use crate::runner::Buffers;
 use crate::tile::{ROWS, Scratch, TOKENS};
 use half::f16;
 use model::plan::{Buf, Plan, VectorId};
@@ -276,7 +276,7 @@ impl Walk<'_> {
             let x = if buf == Buf::H { private.h.as_ptr() } else { self.row(buf, 0).as_ptr() };
             return Input { x, cols, q256: private.q256.as_ptr(), q32: private.q32.as_ptr() };
         }
-        crate::runner::input_of(self.buffers, buf, cols)
+        self.buffers.input(buf, cols)
     }
 
     fn product(&self, buf: Buf, targets: &[Target], index: usize, rows: usize, private: &mut Private) {

@@ -2,25 +2,7 @@
 
 use crate::Plan;
 use crate::plan::{Buf, Op};
-use crate::runner::{LoadOptions, PAGE};
-
-/// Bytes by purpose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Matrices and vectors, each once.
-    pub weights: u64,
-    /// Pages of the cache.
-    pub kv: u64,
-    /// Activations and logits.
-    pub buffers: u64,
-}
-
-impl Memory {
-    /// Everything.
-    pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.buffers
-    }
-}
+use crate::runner::{LoadOptions, Memory, PAGE};
 
 impl Plan {
     /// Bytes of one page of a cache group: keys and values of [`PAGE`] positions in all its layers.

@@ -3,9 +3,9 @@
 //! One row at a time, every weight decoded to f32, every sum in f64, the cache in f32. It is written
 //! to be read beside the doc comments of [`Op`]; nothing here is fast.
 
-use crate::cost::Memory;
 use crate::emit::read_vector;
 use crate::plan::{Buf, GateUp, Op, Plan, RowOrder, VectorId, WeightId};
+use crate::runner::Memory;
 use crate::runner::{Batch, Device, LoadOptions, Lost, OpTime, PAGE, Row, Runner};
 use crate::{Activation, Error};
 use gguf::Gguf;

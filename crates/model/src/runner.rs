@@ -4,7 +4,6 @@
 //! sequences at once and verification of drafts. The cache is paged: the engine owns page *lists*,
 //! the runner owns page *storage*.
 
-use crate::cost::Memory;
 use crate::{Error, Plan};
 use gguf::Gguf;
 
@@ -79,6 +78,24 @@ impl LoadOptions {
             kv: KvType::F16,
             threads,
         }
+    }
+}
+
+/// Bytes by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Matrices and vectors, each once.
+    pub weights: u64,
+    /// Pages of the cache.
+    pub kv: u64,
+    /// Activations and logits.
+    pub buffers: u64,
+}
+
+impl Memory {
+    /// Everything.
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv + self.buffers
     }
 }
 

@@ -4,8 +4,8 @@
 //! mapped page lists. A page mapped wrongly, shared wrongly or not copied, a position or a token out of
 //! place: each changes the tokens that come out.
 
-use model::cost::Memory;
 use model::plan::{KvGroup, Shape};
+use model::runner::Memory;
 use model::runner::{KvType, Lost, OpTime, PAGE};
 use model::{Batch, LoadOptions, Plan, Runner};
 

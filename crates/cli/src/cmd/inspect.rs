@@ -42,7 +42,7 @@ pub(crate) struct Command {
 struct Needs {
     spec: Spec,
     plan: Plan,
-    memory: model::cost::Memory,
+    memory: model::runner::Memory,
     step_bytes: u64,
 }
 
