@@ -1,8 +1,8 @@
 //! Plan to steps: which neighbours are done together on cores.
 //!
-//! A residual without a norm of its own is added where the product before it is written; a residual
-//! with one, the norm after it and the rounding of activations are one pass over a row; rotation,
-//! cache and attention are one step. Fused matrices are split by rows when loaded.
+//! A residual without a norm of its own is added where the product before it is written; a norm and the
+//! rounding of what it gives are one pass over a row; rotation, cache and attention are one step. Fused
+//! matrices are split by rows when loaded.
 
 use crate::kernels::Kind;
 use model::Activation;
