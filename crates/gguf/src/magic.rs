@@ -10,7 +10,7 @@ pub(crate) fn check(source: &Source, file: &str) -> Result<u32, Error> {
     source.read(0, &mut first[..have]).map_err(|source| Error::Read { file: file.into(), at: 0, source })?;
     let not = |problem: &str| Err(Error::NotGguf { file: file.into(), problem: problem.into() });
     if have == 0 {
-        return not("is empty");
+        return not("is empty; get it again");
     }
     if &first[..have.min(4)] != b"GGUF".split_at(have.min(4)).0 {
         return not(other_format(&first[..have]));
@@ -48,6 +48,6 @@ fn other_format(first: &[u8]) -> &'static str {
             "is a Git LFS pointer, not the model itself; fetch it with git lfs pull"
         }
         [b'<', ..] => "is a web page, not a model; the download went wrong",
-        _ => "is not a GGUF file",
+        _ => "is not a GGUF file; give a model in that format",
     }
 }

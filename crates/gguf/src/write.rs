@@ -17,9 +17,11 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use quant::Format;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::error::{Error, shown, shown_path};
 use crate::keys::Keys;
@@ -270,7 +272,9 @@ impl Body<AtomicFile> {
 pub struct AtomicFile {
     /// `None` once committed.
     out: Option<BufWriter<File>>,
-    partial: PathBuf,
+    /// The name it has meanwhile; none where the file system allows that, so that nothing stays behind
+    /// however the program ends.
+    partial: Option<PathBuf>,
     path: PathBuf,
 }
 
@@ -287,7 +291,10 @@ impl AtomicFile {
         if path.file_name().is_none() {
             return Err(io::Error::other("it has no file name"));
         }
-        let (file, partial) = create_partial(&path)?;
+        let (file, partial) = match create_unnamed(&path) {
+            Some(file) => (file, None),
+            None => create_partial(&path, |partial| File::create_new(partial)).map(|(f, p)| (f, Some(p)))?,
+        };
         let created = AtomicFile { out: Some(BufWriter::with_capacity(1 << 20, file)), partial, path };
         created.reserve(bytes)?;
         Ok(created)
@@ -312,24 +319,45 @@ impl AtomicFile {
         let out = self.out.as_mut().expect("the file is open until it is committed");
         out.flush()?;
         out.get_ref().sync_all()?;
-        std::fs::rename(&self.partial, &self.path)?;
+        if self.partial.is_none() {
+            let file = format!("/proc/self/fd/{}", out.get_ref().as_raw_fd());
+            let link = |partial: &Path| {
+                Ok(rustix::fs::linkat(CWD, file.as_str(), CWD, partial, AtFlags::SYMLINK_FOLLOW)?)
+            };
+            self.partial = Some(create_partial(&self.path, link)?.1);
+        }
+        if let Some(partial) = &self.partial {
+            std::fs::rename(partial, &self.path)?;
+        }
         self.out = None;
         // The new name survives a power cut only once its folder is on the disk; not every file system
         // can do that, and the data is safe either way.
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+        let _ = File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all());
         Ok(())
     }
 }
 
-/// A new hidden file beside `path`, on the same file system so that it can be renamed.
-fn create_partial(path: &Path) -> io::Result<(File, PathBuf)> {
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file without a name in the folder of `path`, where the file system has such files and the
+/// system a way to name them.
+fn create_unnamed(path: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder_of(path), flags, Mode::from_raw_mode(0o666)).ok()?;
+    Path::new("/proc/self/fd").is_dir().then(|| File::from(file))
+}
+
+/// What `create` makes of a free hidden name beside `path`, on the same file system so that it can be
+/// renamed; and that name.
+fn create_partial<T>(path: &Path, create: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, PathBuf)> {
     let mut number = 0;
     loop {
         let partial = path.with_file_name(format!(".gguf-{}-{number}.partial", std::process::id()));
-        match File::create_new(&partial) {
+        match create(&partial) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
-            result => return result.map(|file| (file, partial)),
+            result => return result.map(|made| (made, partial)),
         }
     }
 }
@@ -346,8 +374,8 @@ impl Write for AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if self.out.is_some() {
-            let _ = std::fs::remove_file(&self.partial);
+        if let (Some(_), Some(partial)) = (&self.out, &self.partial) {
+            let _ = std::fs::remove_file(partial);
         }
     }
 }
