@@ -48,10 +48,10 @@ impl ModelArgument {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Machine {
     /// Positions kept: prompt and answer together; 0 for all the model was trained on
-    #[arg(short, long, value_name = "N", help_heading = MODEL)]
+    #[arg(short, long, value_name = "N", help_heading = MODEL, value_parser = whole, allow_negative_numbers = true)]
     pub(crate) ctx_size: Option<usize>,
     /// Threads; without it $JETSON_LLM_THREADS, else one for each core
-    #[arg(short, long, value_name = "N", help_heading = MODEL)]
+    #[arg(short, long, value_name = "N", help_heading = MODEL, value_parser = whole, allow_negative_numbers = true)]
     threads: Option<usize>,
     /// Where to compute
     #[arg(long, value_enum, default_value_t, help_heading = MODEL)]
@@ -60,7 +60,7 @@ pub(crate) struct Machine {
     #[arg(long, value_enum, help_heading = MODEL, hide_short_help = true)]
     kv: Option<Kv>,
     /// Most tokens computed in one step of the prompt
-    #[arg(long, value_name = "N", default_value_t = 512, help_heading = MODEL, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 512, help_heading = MODEL, value_parser = whole, allow_negative_numbers = true, hide_short_help = true)]
     pub(crate) batch_size: usize,
 }
 
@@ -130,19 +130,19 @@ enum Kv {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Sampling {
     /// Randomness; 0 always takes the likeliest token
-    #[arg(long, value_name = "X", default_value_t = 0.8, help_heading = SAMPLING, value_parser = temperature)]
+    #[arg(long, value_name = "X", default_value_t = 0.8, help_heading = SAMPLING, value_parser = temperature, allow_negative_numbers = true)]
     pub(crate) temp: f32,
     /// Choose among the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 40, help_heading = SAMPLING)]
+    #[arg(long, value_name = "K", default_value_t = 40, help_heading = SAMPLING, value_parser = whole, allow_negative_numbers = true)]
     pub(crate) top_k: usize,
     /// Choose among the likeliest tokens that together reach P; 1 for all
-    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = SAMPLING, value_parser = fraction)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = SAMPLING, value_parser = share, allow_negative_numbers = true)]
     pub(crate) top_p: f32,
     /// Drop tokens less likely than P times the likeliest; 0 for none
-    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = SAMPLING, value_parser = fraction, hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = SAMPLING, value_parser = fraction, allow_negative_numbers = true, hide_short_help = true)]
     pub(crate) min_p: f32,
     /// Divide the score of tokens seen lately; 1 for none
-    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = SAMPLING, value_parser = positive, hide_short_help = true)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = SAMPLING, value_parser = positive, allow_negative_numbers = true, hide_short_help = true)]
     pub(crate) repeat_penalty: f32,
     /// Lower the score of every token seen, once
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = SAMPLING, value_parser = finite, allow_negative_numbers = true, hide_short_help = true)]
@@ -151,7 +151,7 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = SAMPLING, value_parser = finite, allow_negative_numbers = true, hide_short_help = true)]
     pub(crate) frequency_penalty: f32,
     /// Repeat a run exactly; without it every run differs
-    #[arg(long, value_name = "N", help_heading = SAMPLING)]
+    #[arg(long, value_name = "N", help_heading = SAMPLING, value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
     /// End the answer before this text; may be given several times
     #[arg(long, value_name = "TEXT", help_heading = SAMPLING, hide_short_help = true)]
@@ -192,6 +192,20 @@ impl Answering {
     }
 }
 
+/// A number of something: words for what Rust calls an invalid digit.
+pub(crate) fn whole(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "not a whole number from 0 up".to_owned())
+}
+
+/// A token's id.
+pub(crate) fn token(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "not a token id".to_owned())
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("not a whole number from 0 to {}; leave it out to vary", u64::MAX))
+}
+
 fn number(text: &str) -> Result<f32, String> {
     text.parse().map_err(|_| "not a number".to_owned())
 }
@@ -209,6 +223,12 @@ fn temperature(text: &str) -> Result<f32, String> {
 fn fraction(text: &str) -> Result<f32, String> {
     let value = finite(text)?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("not between 0 and 1".to_owned()) }
+}
+
+/// Of all probability: a share of nothing leaves nothing to choose.
+fn share(text: &str) -> Result<f32, String> {
+    let value = fraction(text)?;
+    if value > 0.0 { Ok(value) } else { Err("not above 0".to_owned()) }
 }
 
 fn positive(text: &str) -> Result<f32, String> {

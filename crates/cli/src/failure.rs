@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
 /// Failed while running.
 const FAILED: u8 = 1;
 /// The command line or a file it names is not usable.
@@ -38,6 +40,19 @@ impl std::error::Error for Interrupted {}
 /// An error about input, ready for `?`.
 pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
     BadInput(message.into()).into()
+}
+
+/// Prints help, the version or what is wrong with the command line, and gives the exit code.
+pub(crate) fn command_line(mut said: clap::Error) -> ExitCode {
+    if said.kind() == ErrorKind::InvalidSubcommand && said.get(ContextKind::SuggestedSubcommand).is_none() {
+        let tip = "a prompt goes after -p, and a model's file after -m".into();
+        said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    match said.print() {
+        _ if said.use_stderr() => ExitCode::from(BAD_INPUT),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error.into()),
+    }
 }
 
 /// Prints what went wrong, unless nobody is left to read it, and gives the exit code.

@@ -13,6 +13,7 @@ use text::Tokenizer;
 use crate::args::{DeviceName, Machine};
 use crate::config::Config;
 use crate::failure::bad_input;
+use crate::free;
 use crate::screen::{Screen, size};
 
 /// Positions kept unless more are asked for or needed: what fits beside a model on a small machine.
@@ -37,14 +38,18 @@ pub(crate) fn reference() -> Box<dyn Device> {
 
 /// Positions to plan for: those asked for, else a usual number that holds at least `wanted`.
 pub(crate) fn context(file: &Gguf, asked: Option<usize>, wanted: usize) -> anyhow::Result<usize> {
-    let trained = model::arch::spec(file)?.context;
+    let trained = model::arch::spec(file)?.context.min(MOST_CONTEXT);
+    Ok(positions(asked, trained)?.unwrap_or(trained.min(USUAL_CONTEXT.max(wanted))))
+}
+
+/// The positions of `--ctx-size`, where 0 stands for all that the model was `trained` on.
+pub(crate) fn positions(asked: Option<usize>, trained: usize) -> anyhow::Result<Option<usize>> {
     match asked {
-        Some(0) => Ok(trained.min(MOST_CONTEXT)),
-        Some(context @ 1..=MOST_CONTEXT) => Ok(context),
-        Some(context) => {
+        Some(0) => Ok(Some(trained)),
+        Some(context) if context > MOST_CONTEXT => {
             Err(bad_input(format!("--ctx-size is {context}; give a number from 0 to {MOST_CONTEXT}")))
         }
-        None => Ok(trained.min(USUAL_CONTEXT.max(wanted)).min(MOST_CONTEXT)),
+        asked => Ok(asked),
     }
 }
 
@@ -88,7 +93,7 @@ pub(crate) fn engine(
 /// Says before loading that a run cannot fit, where the system tells how much is free.
 fn check_memory(file: &Gguf, plan: &Plan, options: &LoadOptions) -> anyhow::Result<()> {
     let needed = plan.memory(options);
-    let Some(free) = available_memory().filter(|&free| free < needed.total()) else {
+    let Some(free) = free::available().filter(|&free| free < needed.total()) else {
         return Ok(());
     };
     let fixed = needed.weights + needed.buffers;
@@ -106,12 +111,4 @@ fn check_memory(file: &Gguf, plan: &Plan, options: &LoadOptions) -> anyhow::Resu
         size(needed.total()),
         size(free)
     )
-}
-
-/// Bytes that could be given to programs without swapping.
-pub(crate) fn available_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

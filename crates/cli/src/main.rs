@@ -9,6 +9,7 @@ mod args;
 mod cmd;
 mod config;
 mod failure;
+mod free;
 mod input;
 mod interrupt;
 mod json;
@@ -67,7 +68,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return failure::command_line(said),
+    };
     let config = Config::from_environment();
     let done = match &cli.command {
         None => cmd::run::run(&cli.run, &config),

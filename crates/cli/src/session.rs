@@ -91,9 +91,11 @@ pub(crate) fn summary_line(summary: &Summary) -> String {
     let rate = |rate: f64| if rate > 0.0 { format!(", {rate:.1} tok/s") } else { String::new() };
     let cached =
         if summary.reused > 0 { format!(" ({} more were cached)", summary.reused) } else { String::new() };
-    let mut parts = vec![format!("prompt {} tokens{cached}{}", summary.prompt, rate(summary.prompt_rate()))];
+    let tokens = |count: usize| format!("{count} token{}", if count == 1 { "" } else { "s" });
+    let prompt = tokens(summary.prompt);
+    let mut parts = vec![format!("prompt {prompt}{cached}{}", rate(summary.prompt_rate()))];
     parts.extend(summary.first.map(|first| format!("first token {:.0} ms", first.as_secs_f64() * 1e3)));
-    parts.push(format!("generated {} tokens{}", summary.generated, rate(summary.rate())));
+    parts.push(format!("generated {}{}", tokens(summary.generated), rate(summary.rate())));
     parts.extend(screen::peak_memory().map(|peak| format!("peak memory {}", screen::size(peak))));
     parts.join(" · ")
 }

@@ -61,7 +61,7 @@ fn ids_are_checked() {
     let out = Folder::new();
     let out = out.arg("x.npy");
     let logits = |ids: &str| run(&["logits", "--ids", ids, "--out", &out]).refused();
-    assert!(logits("1,9000").contains("token 1 is 9000, but the model's vocabulary has 8192"));
+    assert!(logits("1,9000").contains("--ids holds 9000; the model's tokens go from 0 to 8191"));
     assert!(logits("1,x").contains("invalid value 'x'"));
     let full = run(&["logits", "--ids", "1", "--out", "/dev/full"]);
     assert_eq!(full.code, Some(1));
@@ -148,5 +148,45 @@ fn bench_takes_turns_with_a_peer() {
     assert_eq!(calls.lines().count(), 3);
     assert!(calls.contains("-r 1") && calls.contains("-t 1 -p 8 -n 0 -d 0"), "{calls}");
     let err = run(&["bench", "-m", model, "-p", "8", "-n", "0", "-r", "1", "--peer", "/no/such"]).refused();
-    assert!(err.contains("cannot run /no/such"), "{err}");
+    assert!(err.contains("--peer /no/such is no program"), "{err}");
+}
+
+#[test]
+fn ids_that_are_none_leave_the_file_to_write_as_it_was() {
+    let folder = Folder::new();
+    let out = folder.write("kept.npy", b"kept");
+    for (ids, said) in [
+        ("1,8192", "--ids holds 8192; the model's tokens go from 0 to 8191"),
+        ("1,-1", "not a token id"),
+        ("-1", "not a token id"),
+        ("", "not a token id"),
+        ("1,,2", "not a token id"),
+    ] {
+        let err = run(&["logits", "--ids", ids, "--out", &out]).refused();
+        assert!(err.contains(said), "{ids}: {err}");
+    }
+    let err = run(&["logits", "--ids", "1,2", "-c", "1", "--out", &out]).refused();
+    assert!(err.contains("--ids holds 2 tokens and --ctx-size is 1"), "{err}");
+    assert_eq!(folder.read("kept.npy"), b"kept");
+}
+
+#[test]
+fn sizes_that_overflow_the_sums_are_refused() {
+    for command in ["inspect", "plan"] {
+        let err = run(&[command, "-c", "1000000000000000000"]).refused();
+        assert!(err.contains("give a number from 0 to 16777216"), "{command}: {err}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_measurement_at_once() {
+    use std::time::{Duration, Instant};
+    let mut child =
+        common::program(&["bench", "-p", "0", "-n", "60000", "-r", "9"]).spawn().expect("it starts");
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = Instant::now();
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("there is kill").success());
+    let status = child.wait().expect("it ends");
+    assert!(asked.elapsed() < Duration::from_secs(5) && !status.success(), "{status}");
 }

@@ -111,7 +111,52 @@ fn a_full_context_is_said() {
     assert_eq!(ran.code, Some(0));
     assert!(ran.err.contains("the context of 24 positions is full; see --ctx-size"), "{}", ran.err);
     let long = run(&with(QUESTION, &["-c", "8"])).refused();
-    assert!(long.contains("the prompt has 17 tokens, but 8 fit"), "{long}");
+    assert!(
+        long.contains("the prompt has 17 tokens and the context 8 positions; shorten it or raise --ctx-size"),
+        "{long}"
+    );
+}
+
+#[test]
+fn negative_numbers_are_named_not_taken_for_flags() {
+    for (args, said) in [
+        (["--temp", "-1"], "not between 0 and 100"),
+        (["--top-p", "0"], "not above 0"),
+        (["--min-p", "-0.1"], "not between 0 and 1"),
+        (["--top-k", "-1"], "not a whole number from 0 up"),
+        (["--seed", "-1"], "not a whole number from 0 to 18446744073709551615; leave it out to vary"),
+        (["-c", "-1"], "not a whole number from 0 up"),
+        (["-t", "two"], "not a whole number from 0 up"),
+    ] {
+        let err = run(&with(QUESTION, &args)).refused();
+        assert!(err.contains("invalid value") && err.contains(said), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn a_prompt_without_its_flag_gets_a_hint() {
+    assert!(run(&["What is 2+2?"]).refused().contains("a prompt goes after -p"));
+    assert!(run(&["inspct"]).refused().contains("'inspect'"));
+}
+
+#[test]
+fn help_for_a_full_disk_is_a_failure() {
+    for args in ["--help", "--version"] {
+        let full = std::fs::File::create("/dev/full").expect("Linux has it");
+        let ran = program(&[args]).stdout(full).output().expect("the program starts");
+        assert_eq!(ran.status.code(), Some(1), "{args}");
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("cannot write to stdout"), "{args}");
+    }
+}
+
+#[test]
+fn a_limit_below_the_model_is_said_before_loading() {
+    let command = "ulimit -v 20000 && exec \"$0\" -p hi";
+    let shell = Command::new("sh").args(["-c", command, env!("CARGO_BIN_EXE_jetson-llm")]).output();
+    let ran = shell.expect("there is a shell");
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{err}");
+    assert!(err.contains("with 1024 positions needs") && err.contains("is free; "), "{err}");
 }
 
 #[test]
@@ -123,7 +168,7 @@ fn settings_are_checked() {
         (["-t", "0"], "--threads is 0; give a number from 1"),
         (["-n", "-2"], "-2 is not in"),
         (["--batch-size", "0"], "--batch-size is 0"),
-        (["--logit-bias", "9999:1"], "logit_bias is 9999"),
+        (["--logit-bias", "9999:1"], "--logit-bias names token 9999; the model's go from 0 to 8191"),
         (["-c", "99999999999"], "--ctx-size is 99999999999"),
         (["--device", "cuda"], "this build has no CUDA backend; use --device cpu"),
         (["--device", "abacus"], "possible values: auto, cpu, cuda"),

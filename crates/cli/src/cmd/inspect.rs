@@ -9,11 +9,11 @@ use model::runner::LoadOptions;
 use model::{Plan, Spec};
 use serde_json::json;
 
-use crate::args::ModelArgument;
+use crate::args::{ModelArgument, whole};
 use crate::cmd::quantize::mix::Mix;
 use crate::config::Config;
 use crate::screen::{count, printable, size};
-use crate::{json, load, model_file};
+use crate::{free, json, load, model_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,7 @@ pub(crate) struct Command {
     #[command(flatten)]
     model: ModelArgument,
     /// Positions to reckon memory for; without it 4096 or the model's own length if that is less
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     ctx_size: Option<usize>,
     /// List every tensor
     #[arg(long)]
@@ -48,13 +48,15 @@ struct Needs {
 
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(command.model.path(), config)?;
-    let needs = needs(&file, command.ctx_size);
+    // What cannot be planned for is refused, not reckoned: the sums would overflow.
+    let context = load::positions(command.ctx_size, 0)?.filter(|&context| context > 0);
+    let needs = needs(&file, context);
     if command.json { json::print(&as_json(&file, &needs)) } else { print(&file, &needs, command.tensors) }
 }
 
 fn needs(file: &Gguf, context: Option<usize>) -> Result<Needs, model::Error> {
     let trained = model::arch::spec(file)?.context;
-    let context = context.filter(|&context| context > 0).unwrap_or(trained.min(4096));
+    let context = context.unwrap_or(trained.min(4096));
     let (spec, plan) = Plan::read(file, Some(context))?;
     let options = LoadOptions::single(context, 1);
     let (memory, step_bytes) = (plan.memory(&options), plan.step_bytes(0, &options));
@@ -121,7 +123,7 @@ fn as_json(file: &Gguf, needs: &Result<Needs, model::Error>) -> serde_json::Valu
             "kv": needs.memory.kv,
             "buffers": needs.memory.buffers,
             "total": needs.memory.total(),
-            "free": load::available_memory(),
+            "free": free::available(),
         });
         object["bytes_per_token"] = needs.step_bytes.into();
         object["products_per_token"] = needs.plan.step_products().into();
@@ -191,7 +193,7 @@ fn print(file: &Gguf, needs: &Result<Needs, model::Error>, tensors: bool) -> any
                     size(memory.buffers)
                 ),
             )?;
-            if let Some(free) = load::available_memory() {
+            if let Some(free) = free::available() {
                 let fits = memory.total() <= free;
                 let answer = if fits { "yes" } else { "no, see --ctx-size or take a smaller file" };
                 line("fits", &format!("{answer}: {} is free", size(free)))?;

@@ -8,7 +8,7 @@ use clap::Args;
 use model::Plan;
 use model::runner::KvType;
 
-use crate::args::{Machine, ModelFile};
+use crate::args::{Machine, ModelFile, token, whole};
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::{Screen, printable};
@@ -26,13 +26,13 @@ pub(crate) struct Command {
     #[command(flatten)]
     model: ModelFile,
     /// Token ids
-    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true, value_parser = token, allow_hyphen_values = true)]
     ids: Vec<u32>,
     /// File to write: numpy's format, float32, tokens × vocabulary
     #[arg(long, value_name = "FILE.npy")]
     out: PathBuf,
     /// Tokens computed in one step; the result does not depend on it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     chunk: Option<usize>,
     /// Compute with the slow reference interpreter
     #[arg(long)]
@@ -53,13 +53,22 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     // Models whose rotation depends on the length get that of this run unless told otherwise.
     let context = load::context(&file, machine.ctx_size.or(Some(tokens)), tokens)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
+    // Before anything is loaded, and before the file to write loses what it holds.
+    let vocab = plan.shape.vocab;
+    if let Some(id) = command.ids.iter().find(|&&id| id as usize >= vocab) {
+        return Err(bad_input(format!("--ids holds {id}; the model's tokens go from 0 to {}", vocab - 1)));
+    }
+    if tokens > context {
+        let problem = format!("--ids holds {tokens} tokens and --ctx-size is {context}");
+        return Err(bad_input(format!("{problem}; give fewer ids or more positions")));
+    }
     let mut options = load::options(&plan, &machine, machine.rows()?, config)?;
     // For comparing with other programs: rounding keys and values to half floats would be most of the
     // difference.
     options.kv = machine.kv(KvType::F32);
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
-    let mut out = Npy::create(&command.out, tokens, plan.shape.vocab)?;
+    let mut out = Npy::create(&command.out, tokens, vocab)?;
     let mut progress = screen.steps("computing", tokens as u64);
     let mut written = Ok(());
     engine.logits(&command.ids, 0..tokens, &mut |position, row| {

@@ -13,11 +13,11 @@ use model::Plan;
 use serde_json::json;
 use text::{EncodeOptions, Tokenizer};
 
-use crate::args::{Machine, ModelFile};
+use crate::args::{Machine, ModelFile, whole};
 use crate::config::Config;
-use crate::failure::{Interrupted, bad_input};
+use crate::failure::bad_input;
 use crate::screen::Screen;
-use crate::{input, interrupt, json, load, model_file};
+use crate::{input, json, load, model_file};
 
 /// llama-perplexity's usual window.
 const WINDOW: usize = 512;
@@ -36,8 +36,8 @@ pub(crate) struct Command {
     /// The text
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
-    /// Windows to score; without it all
-    #[arg(long, value_name = "N")]
+    /// Windows to score; without it, or 0, all
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     chunks: Option<usize>,
     /// Compute with the slow reference interpreter
     #[arg(long)]
@@ -109,7 +109,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             ids.len()
         )));
     }
-    let windows = command.chunks.unwrap_or(usize::MAX).clamp(1, ids.len() / window);
+    let all = ids.len() / window;
+    let windows = command.chunks.filter(|&chunks| chunks > 0).map_or(all, |chunks| chunks.min(all));
     ids.truncate(windows * window);
     if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.add_bos()) {
         ids.iter_mut().step_by(window).for_each(|id| *id = bos);
@@ -117,15 +118,11 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
 
     let options = load::options(&plan, &command.machine, window, config)?;
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
-    interrupt::listen();
     let started = Instant::now();
     let first = window / 2;
     let mut score = Score::default();
     let mut progress = screen.steps("scoring", windows as u64);
     for (i, ids) in ids.chunks_exact(window).enumerate() {
-        if interrupt::requested() {
-            return Err(Interrupted.into());
-        }
         engine.logits(ids, first..window - 1, &mut |at, logits| score.add(loss(logits, ids[at + 1])))?;
         progress.say(format!("perplexity {:.4}", score.perplexity()));
         progress.add(1);

@@ -89,7 +89,18 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let max_tokens = command.answering.max_tokens();
     let wanted = ids.len().saturating_add(max_tokens.unwrap_or(1024)).saturating_add(1);
     let context = load::context(&file, command.answering.machine.ctx_size, wanted)?;
+    if ids.len() > context {
+        let problem = format!("the prompt has {} tokens and the context {context} positions", ids.len());
+        return Err(bad_input(format!("{problem}; shorten it or raise --ctx-size")));
+    }
     let (_, plan) = Plan::read(&file, Some(context))?;
+    // What the engine would refuse too, but only once the model is loaded.
+    for &(id, _) in &command.answering.sampling.logit_bias {
+        if id as usize >= plan.shape.vocab {
+            let last = plan.shape.vocab - 1;
+            return Err(bad_input(format!("--logit-bias names token {id}; the model's go from 0 to {last}")));
+        }
+    }
     let options = load::options(&plan, &command.answering.machine, 1, config)?;
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, Some(tokenizer), screen)?;
     let loaded = started.elapsed();

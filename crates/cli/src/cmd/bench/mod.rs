@@ -17,11 +17,11 @@ use gguf::Gguf;
 use model::Plan;
 use serde_json::json;
 
-use crate::args::{Machine, ModelFile};
+use crate::args::{Machine, ModelFile, whole};
 use crate::config::Config;
-use crate::failure::{Interrupted, bad_input};
-use crate::screen::{Progress, Screen};
-use crate::{interrupt, json, load, model_file};
+use crate::failure::bad_input;
+use crate::screen::{Progress, Screen, printable};
+use crate::{json, load, model_file};
 use peer::Peer;
 
 const EXAMPLES: &str = "\
@@ -37,16 +37,16 @@ pub(crate) struct Command {
     #[command(flatten)]
     model: ModelFile,
     /// Prompt tokens; several tests with commas, 0 for none
-    #[arg(short = 'p', long, value_name = "N,…", value_delimiter = ',', default_value = "512")]
+    #[arg(short = 'p', long, value_name = "N,…", value_delimiter = ',', value_parser = whole, allow_negative_numbers = true, default_value = "512")]
     n_prompt: Vec<usize>,
     /// Tokens to generate; several tests with commas, 0 for none
-    #[arg(short = 'n', long, value_name = "N,…", value_delimiter = ',', default_value = "128")]
+    #[arg(short = 'n', long, value_name = "N,…", value_delimiter = ',', value_parser = whole, allow_negative_numbers = true, default_value = "128")]
     n_gen: Vec<usize>,
     /// Tokens that are there before; several tests with commas
-    #[arg(short = 'd', long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
+    #[arg(short = 'd', long, value_name = "N,…", value_delimiter = ',', value_parser = whole, allow_negative_numbers = true, default_value = "0")]
     n_depth: Vec<usize>,
     /// Runs of each test
-    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = whole, allow_negative_numbers = true)]
     repetitions: usize,
     /// Take turns with this llama-bench
     #[arg(long, value_name = "PATH")]
@@ -106,6 +106,11 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(path, config)?;
     let mut peer = match (&command.peer, path) {
         (None, _) => None,
+        // Said before the model is loaded.
+        (Some(program), Some(_)) if !program.is_file() => {
+            let program = printable(&program.to_string_lossy());
+            return Err(bad_input(format!("--peer {program} is no program; give the path of llama-bench")));
+        }
         (Some(program), Some(model)) => {
             Some(Peer::new(program, model, command.machine.threads(config)?, command.machine.batch_size))
         }
@@ -122,7 +127,6 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let options = load::options(&plan, &command.machine, 1, config)?;
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
-    interrupt::listen();
     let mut progress = screen.steps("measuring", (tests.len() * command.repetitions) as u64);
     let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
     let mut results = Vec::new();
@@ -203,9 +207,6 @@ impl Bench<'_> {
         }
         let (mut samples, mut others) = (Vec::new(), Vec::new());
         for _ in 0..repetitions {
-            if interrupt::requested() {
-                return Err(Interrupted.into());
-            }
             samples.push(self.once(sequence, test)?);
             if let Some(peer) = &mut peer {
                 others.push(peer.run(test)?);

@@ -37,7 +37,7 @@ pub(crate) struct Command {
     #[arg(value_name = "TYPE", value_parser = parse)]
     mix: Mix,
     /// Threads; without it one for each core
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = crate::args::whole, allow_negative_numbers = true)]
     threads: Option<usize>,
     /// Read weights that are quantized already: what they lost is not found again
     #[arg(long)]
