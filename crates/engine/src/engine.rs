@@ -433,9 +433,10 @@ impl Engine {
     /// Ends the generation in a slot.
     fn finish(&mut self, slot: usize, finish: Finish, on: Listener) {
         let now = (self.clock)();
-        let generation = self.slots[slot].as_mut().and_then(|sequence| sequence.generation.take());
-        if let Some(generation) = generation {
-            generation.finish(finish, now, on);
+        if let Some(sequence) = &mut self.slots[slot]
+            && let Some(generation) = sequence.generation.take()
+        {
+            generation.finish(finish, sequence.cached, now, on);
         }
     }
 

@@ -227,8 +227,9 @@ impl Generation {
         self.first.get_or_insert(now);
     }
 
-    /// Delivers what was held back, then the summary.
-    pub(crate) fn finish(mut self, finish: Finish, now: Duration, on: Listener) {
+    /// Delivers what was held back, then the summary; `cached` tokens of the sequence are computed, which
+    /// may be fewer than the prompt's.
+    pub(crate) fn finish(mut self, finish: Finish, cached: usize, now: Duration, on: Listener) {
         if let Some(words) = &mut self.words {
             words.stream.finish(words.stops.text());
             words.deliver(self.id, on);
@@ -241,7 +242,7 @@ impl Generation {
         let summary = Summary {
             finish,
             reused: self.reused,
-            prompt: self.prompt,
+            prompt: self.prompt.min(cached.saturating_sub(self.reused)),
             prompt_time: since(self.prompt_end.unwrap_or(now)),
             first: self.first.map(since),
             generated: self.generated,

@@ -222,12 +222,14 @@ fn cancelling_ends_before_the_next_step() {
     let summary = engine.run(id, &cancelled, &mut |event| told.hear(event)).expect("the fake is not lost");
     assert_eq!((summary.finish, summary.generated), (Finish::Cancelled, 0));
     assert_eq!(told.prompt, [(40, 100), (80, 100)]);
+    assert_eq!(summary.prompt, 80, "only what was computed counts, or the rate would be too high");
     // What was computed is there still; while generating, three tokens come.
     let (asked, mut told) = (Cell::new(0), Told::default());
     assert_eq!(engine.extend(id, &[9; 100], &greedy(50)).expect("it goes on"), 80);
     let cancelled = || asked.replace(asked.get() + 1) == 3;
     let summary = engine.run(id, &cancelled, &mut |event| told.hear(event)).expect("the fake is not lost");
     assert_eq!((summary.finish, summary.generated), (Finish::Cancelled, 3));
+    assert_eq!((summary.reused, summary.prompt), (80, 20));
     assert_eq!(told.tokens, by_hand(&[9; 100], 3));
     engine.cancel(id);
     assert!(!engine.running());
