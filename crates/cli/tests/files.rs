@@ -189,3 +189,18 @@ fn weights_that_are_not_finite_are_found() {
     assert!(err.contains("tensor blk.1.ffn_down.weight holds a weight that is not finite"), "{err}");
     assert_eq!(folder.names(), ["in.gguf", "nan.gguf"]);
 }
+
+#[test]
+fn threads_that_cannot_be_started_are_no_panic() {
+    let folder = Folder::new();
+    write_model(&folder.path("in.gguf"), 256, Format::F16, &|_| {});
+    let command = "ulimit -v 200000 && exec \"$0\" quantize \"$1\" \"$2\" Q8_0 -t 1000";
+    let (program, input, output) =
+        (env!("CARGO_BIN_EXE_jetson-llm"), folder.arg("in.gguf"), folder.arg("out.gguf"));
+    let shell = std::process::Command::new("sh").args(["-c", command, program, &input, &output]).output();
+    let ran = shell.expect("there is a shell");
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{err}");
+    assert!(err.contains("cannot start 1000 threads") && err.contains("lower --threads"), "{err}");
+    assert_eq!(folder.names(), ["in.gguf"]);
+}

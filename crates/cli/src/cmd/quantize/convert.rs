@@ -3,6 +3,7 @@
 //! Memory is bounded by the strip, whatever the tensor's size: input, floats and output of about
 //! [`STRIP`] weights.
 
+use std::io;
 use std::thread;
 
 use gguf::Gguf;
@@ -74,11 +75,15 @@ impl<'a> Converter<'a> {
             rows_of(source, target, input.chunks_exact(from).zip(output.chunks_exact_mut(to)), floats)
         };
         let failed = thread::scope(|scope| {
-            let start = |(part, floats)| scope.spawn(move || work(part, floats));
-            let threads: Vec<_> = parts.zip(&mut self.rows).map(start).collect();
+            let start =
+                |(part, floats)| thread::Builder::new().spawn_scoped(scope, move || work(part, floats));
+            let threads = parts.zip(&mut self.rows).map(start).collect::<io::Result<Vec<_>>>()?;
             let results = threads.into_iter().map(|thread| thread.join().expect("converting never panics"));
-            results.enumerate().find_map(|(part, bad)| bad.map(|row| first + part * share + row))
+            Ok(results.enumerate().find_map(|(part, bad)| bad.map(|row| first + part * share + row)))
         });
+        let failed = failed.map_err(|error: io::Error| {
+            anyhow::anyhow!("cannot start {} threads: {error}; lower --threads", self.threads)
+        })?;
         match failed {
             None => Ok(()),
             Some(row) => Err(bad_input(format!(
