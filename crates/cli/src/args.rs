@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use model::Plan;
 use model::runner::KvType;
 
 use crate::config::Config;
@@ -50,7 +51,7 @@ pub(crate) struct Machine {
     /// Positions kept: prompt and answer together; 0 for all the model was trained on
     #[arg(short, long, value_name = "N", help_heading = MODEL, value_parser = whole, allow_negative_numbers = true)]
     pub(crate) ctx_size: Option<usize>,
-    /// Threads; without it $JETSON_LLM_THREADS, else one for each core
+    /// Threads; without it $JETSON_LLM_THREADS, else one for each core that the model gives work to
     #[arg(short, long, value_name = "N", help_heading = MODEL, value_parser = whole, allow_negative_numbers = true)]
     threads: Option<usize>,
     /// Where to compute
@@ -65,9 +66,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The threads to use.
+    /// The threads to use, whatever the model.
     pub(crate) fn threads(&self, config: &Config) -> anyhow::Result<usize> {
         threads(self.threads, config)
+    }
+
+    /// The threads to use for `plan`: as asked, else no more than its size gives work to.
+    pub(crate) fn threads_for(&self, plan: &Plan, config: &Config) -> anyhow::Result<usize> {
+        let threads = self.threads(config)?;
+        let asked = self.threads.is_some() || config.threads.is_some();
+        Ok(if asked { threads } else { cpu::Cpu::threads_for(plan, threads) })
     }
 
     /// The cache's type, `usual` unless one was asked for.

@@ -69,7 +69,7 @@ pub(crate) fn options(
         slots: 1,
         pages: plan.context.div_ceil(PAGE),
         kv: machine.kv(KvType::F16),
-        threads: machine.threads(config)?,
+        threads: machine.threads_for(plan, config)?,
     })
 }
 

@@ -52,9 +52,13 @@ impl Cpu {
         self.isa
     }
 
-    /// Threads to use when nobody says: the cores this process may run on.
-    pub fn default_threads() -> usize {
-        std::thread::available_parallelism().map_or(1, usize::from)
+    /// Threads worth using for `plan` when there are `cores`: one for every 8 MiB of weights.
+    ///
+    /// Below that a step is shorter than what the threads' meetings cost when other programs want the
+    /// same cores; a small model on one thread does not depend on them.
+    pub fn threads_for(plan: &Plan, cores: usize) -> usize {
+        let worth = 1 + plan.weight_bytes() / (8 << 20);
+        cores.min(worth as usize).max(1)
     }
 }
 

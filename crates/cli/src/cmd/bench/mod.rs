@@ -104,16 +104,14 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let tests = tests(command)?;
     let path = command.model.model.as_deref().or(config.model.as_deref());
     let file = model_file::open(path, config)?;
-    let mut peer = match (&command.peer, path) {
+    let peer = match (&command.peer, path) {
         (None, _) => None,
         // Said before the model is loaded.
         (Some(program), Some(_)) if !program.is_file() => {
             let program = printable(&program.to_string_lossy());
             return Err(bad_input(format!("--peer {program} is no program; give the path of llama-bench")));
         }
-        (Some(program), Some(model)) => {
-            Some(Peer::new(program, model, command.machine.threads(config)?, command.machine.batch_size))
-        }
+        (Some(program), Some(model)) => Some((program, model)),
         (Some(_), None) => return Err(bad_input("--peer needs a file that both can read; give -m")),
     };
     let longest = tests.iter().map(|test| test.depth + test.tokens()).max().unwrap_or(1);
@@ -125,6 +123,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.machine, 1, config)?;
+    let batch = command.machine.batch_size;
+    let mut peer = peer.map(|(program, model)| Peer::new(program, model, options.threads, batch));
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     let mut progress = screen.steps("measuring", (tests.len() * command.repetitions) as u64);
