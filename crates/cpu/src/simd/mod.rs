@@ -17,11 +17,12 @@ pub(crate) mod neon;
 pub(crate) mod scalar;
 
 /// How far before its use a byte of weights is asked for. Decode is one pass over all weights, and the
-/// processor's own prefetching stops at every 4 KiB page. On two cores of a Zen 5 both together gave
-/// 95 % of the read bandwidth, the near one alone 87 %, none 74 %; the distances are not critical.
+/// processor's own prefetching stops at every 4 KiB page. Asking twice, first for a line that is not
+/// to stay (it then does not push others down through the caches), was the fastest of what was
+/// measured on a Zen 5 (`bench/NOTES.md`); the distances are not critical.
 const NEAR: usize = 3 << 10;
-/// The same for the second cache.
-const FAR: usize = 16 << 10;
+/// The same for the first time of asking.
+const FAR: usize = 8 << 10;
 
 /// Sixteen lanes. All methods are unsafe for one common reason: the processor must have the
 /// instruction set, which [`crate::Isa::detect`] has established before any kernel is chosen.
@@ -94,17 +95,17 @@ pub(crate) trait Simd: Copy + 'static {
     /// `SIGNED_BIAS` · Σ x.
     unsafe fn dot_s(acc: Self::I, w: Self::B, x: i32) -> Self::I;
 
-    /// Asks for the 64 bytes [`NEAR`] after `at` to be brought to the first cache and those [`FAR`]
-    /// after it to the second; any address is fine.
+    /// Asks for the 64 bytes [`NEAR`] and those [`FAR`] after `at`, the latter as read once; any address
+    /// is fine.
     #[inline(always)]
     fn prefetch(at: *const u8) {
         let (near, far) = (at.wrapping_add(NEAR), at.wrapping_add(FAR));
         #[cfg(target_arch = "x86_64")]
         // SAFETY: hints; they read nothing and SSE is part of the architecture.
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+            use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T0>(near.cast());
-            _mm_prefetch::<_MM_HINT_T1>(far.cast());
+            _mm_prefetch::<_MM_HINT_NTA>(far.cast());
         }
         #[cfg(target_arch = "aarch64")]
         // SAFETY: hints; they read nothing.
