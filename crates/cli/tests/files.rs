@@ -177,6 +177,35 @@ fn quantize_refuses_what_would_do_harm() {
     assert_eq!(folder.names(), ["again.gguf", "in.gguf", "out.gguf"], "no partial files stay");
 }
 
+/// G13 of the catalogue: float weights, and scales of quantized ones.
+#[test]
+fn inspect_finds_weights_that_are_not_finite_when_asked() {
+    let folder = Folder::new();
+    let cases = [
+        (Format::F32, 4 * 1000, f32::NAN.to_le_bytes().to_vec(), "holds NaN"),
+        (
+            Format::F32,
+            4,
+            f32::INFINITY.to_le_bytes().to_vec(),
+            "row 255 of tensor blk.1.ffn_down.weight holds inf",
+        ),
+        // The last block of Q8_0: an infinite scale before its 32 codes.
+        (Format::Q8_0, 34, vec![0x00, 0x7c, 1], "row 255 of tensor blk.1.ffn_down.weight holds inf"),
+    ];
+    for (format, from_end, damage, said) in cases {
+        write_model(&folder.path("in.gguf"), 256, format, &|_| {});
+        let good = run(&["inspect", &folder.arg("in.gguf"), "--check"]);
+        assert_eq!(good.code, Some(0), "{}", good.err);
+        let mut bytes = folder.read("in.gguf");
+        let at = bytes.len() - from_end;
+        bytes[at..at + damage.len()].copy_from_slice(&damage);
+        let input = folder.write("damaged.gguf", &bytes);
+        let err = run(&["inspect", &input, "--check"]).refused();
+        assert!(err.contains(said), "{err}");
+        assert_eq!(run(&["inspect", &input]).code, Some(0), "only when asked");
+    }
+}
+
 #[test]
 fn weights_that_are_not_finite_are_found() {
     let folder = Folder::new();

@@ -10,6 +10,7 @@ use model::{Plan, Spec};
 use serde_json::json;
 
 use crate::args::{ModelArgument, whole};
+use crate::cmd::inspect_check;
 use crate::cmd::quantize::mix::Mix;
 use crate::config::Config;
 use crate::screen::{count, printable, size};
@@ -30,6 +31,9 @@ pub(crate) struct Command {
     /// Positions to reckon memory for; without it 4096 or the model's own length if that is less
     #[arg(short, long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     ctx_size: Option<usize>,
+    /// Read every weight too, and fail at the first that is not finite
+    #[arg(long)]
+    check: bool,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
@@ -50,6 +54,9 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(command.model.path(), config)?;
     // What cannot be planned for is refused, not reckoned: the sums would overflow.
     let context = load::positions(command.ctx_size, 0)?.filter(|&context| context > 0);
+    if command.check {
+        inspect_check::check(&file)?;
+    }
     let needs = needs(&file, context);
     if command.json { json::print(&as_json(&file, &needs)) } else { print(&file, &needs, command.tensors) }
 }

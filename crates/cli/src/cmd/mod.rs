@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod inspect;
+mod inspect_check;
 pub(crate) mod logits;
 pub(crate) mod man;
 pub(crate) mod perplexity;
