@@ -1,0 +1,197 @@
+//! Compiles the kernels to cubins; used by the build script.
+//!
+//! Kernels are free of headers, so NVRTC alone is enough: no toolkit, no include path. Cubins made by
+//! CUDA 12.x load on every driver from 12.0 on; those made by 13.x have another ABI version and do not
+//! load on JetPack 6, so a compiler of CUDA 13 is the last choice.
+
+mod nvcc;
+mod nvrtc;
+
+use std::path::{Path, PathBuf};
+
+use self::nvcc::Nvcc;
+use self::nvrtc::Nvrtc;
+
+/// Compute capabilities a build holds code for: Orin and Hopper.
+pub(crate) const ARCHS: [u32; 2] = [87, 90];
+
+/// A folder of cubins made by another build: its `OUT_DIR/cubins`.
+pub(crate) const CUBINS_VARIABLE: &str = "JETSON_LLM_CUBINS";
+/// The NVRTC library to use instead of the one found.
+pub(crate) const NVRTC_VARIABLE: &str = "NVRTC_LIB";
+/// A CUDA toolkit whose `bin/nvcc` is used when none is on PATH.
+pub(crate) const HOME_VARIABLE: &str = "CUDA_HOME";
+
+/// The file of a folder of cubins that names the compiler.
+pub(crate) const COMPILER_FILE: &str = "compiler";
+/// The file of a folder of cubins that holds the fingerprint of the kernels' text.
+pub(crate) const SOURCES_FILE: &str = "sources";
+
+/// A source file.
+pub(crate) struct Source {
+    /// File name with its ending.
+    pub(crate) name: String,
+    /// What it holds.
+    pub(crate) text: String,
+}
+
+impl Source {
+    /// The file's name without `.cu`.
+    pub(crate) fn unit(&self) -> &str {
+        self.name.trim_end_matches(".cu")
+    }
+
+    /// Compiler options asked for by a line `// options: --use_fast_math` of the file's head.
+    fn options(&self) -> Vec<&str> {
+        let head = self.text.lines().take(30);
+        let asked = head.filter_map(|line| line.trim().strip_prefix("// options:"));
+        asked.flat_map(str::split_whitespace).collect()
+    }
+}
+
+/// The kernels' folder, read.
+pub(crate) struct Sources {
+    folder: PathBuf,
+    /// The translation units, `*.cu`, by name.
+    pub(crate) units: Vec<Source>,
+    /// What they include, `*.cuh`, by name.
+    pub(crate) headers: Vec<Source>,
+}
+
+impl Sources {
+    /// Reads `*.cu` and `*.cuh` of a folder.
+    pub(crate) fn read(folder: &Path) -> Result<Sources, String> {
+        let fail = |error| format!("{}: {error}", folder.display());
+        let mut sources = Sources { folder: folder.to_owned(), units: Vec::new(), headers: Vec::new() };
+        let mut paths = Vec::new();
+        for entry in folder.read_dir().map_err(fail)? {
+            paths.push(entry.map_err(fail)?.path());
+        }
+        paths.sort();
+        for path in paths {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).map(str::to_owned) else { continue };
+            let list = match path.extension().and_then(|e| e.to_str()) {
+                Some("cu") => &mut sources.units,
+                Some("cuh") => &mut sources.headers,
+                _ => continue,
+            };
+            let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            list.push(Source { name, text });
+        }
+        Ok(sources)
+    }
+
+    /// FNV-1a over names and texts: tells whether cubins were made from these sources.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for source in self.units.iter().chain(&self.headers) {
+            for byte in source.name.bytes().chain([0]).chain(source.text.bytes()).chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
+}
+
+/// What turns a unit into a cubin.
+pub(crate) enum Compiler {
+    /// Cubins another build made.
+    Prebuilt(PathBuf),
+    /// The library.
+    Nvrtc(Nvrtc),
+    /// The program.
+    Nvcc(Nvcc),
+}
+
+impl Compiler {
+    /// The best compiler of this machine, `None` if there is none.
+    ///
+    /// # Errors
+    /// One named by an environment variable that cannot be used.
+    pub(crate) fn find() -> Result<Option<Compiler>, String> {
+        if let Some(folder) = variable(CUBINS_VARIABLE) {
+            return Ok(Some(Compiler::Prebuilt(folder)));
+        }
+        if let Some(path) = variable(NVRTC_VARIABLE) {
+            let nvrtc = Nvrtc::open(&path).map_err(|e| format!("{NVRTC_VARIABLE}={}: {e}", path.display()))?;
+            return Ok(Some(Compiler::Nvrtc(nvrtc)));
+        }
+        if let Some(nvrtc) = Nvrtc::find(&["libnvrtc.so.12"]).filter(|n| n.version.0 == 12) {
+            return Ok(Some(Compiler::Nvrtc(nvrtc)));
+        }
+        let nvcc = Nvcc::find(variable(HOME_VARIABLE));
+        if nvcc.as_ref().is_some_and(|n| n.version.0 == 12) {
+            return Ok(nvcc.map(Compiler::Nvcc));
+        }
+        let nvrtc = Nvrtc::find(&["libnvrtc.so.13", "libnvrtc.so"]).filter(|n| n.version.0 >= 12);
+        Ok(nvrtc.map(Compiler::Nvrtc).or(nvcc.map(Compiler::Nvcc)))
+    }
+
+    /// Its name and version for people.
+    pub(crate) fn name(&self) -> Result<String, String> {
+        match self {
+            Compiler::Prebuilt(folder) => read(&folder.join(COMPILER_FILE)).map(|s| s.trim().to_owned()),
+            Compiler::Nvrtc(Nvrtc { version: (major, minor), .. }) => Ok(format!("NVRTC {major}.{minor}")),
+            Compiler::Nvcc(Nvcc { version: (major, minor), .. }) => Ok(format!("nvcc {major}.{minor}")),
+        }
+    }
+
+    /// Whether its cubins load on drivers of CUDA 12.
+    pub(crate) fn fits_cuda_12(&self) -> bool {
+        match self {
+            Compiler::Prebuilt(_) => true,
+            Compiler::Nvrtc(Nvrtc { version, .. }) | Compiler::Nvcc(Nvcc { version, .. }) => version.0 < 13,
+        }
+    }
+
+    /// The cubin of a unit and the compiler's log: registers and spills of every kernel.
+    ///
+    /// # Errors
+    /// The compiler's own words.
+    pub(crate) fn compile(
+        &self,
+        sources: &Sources,
+        unit: &Source,
+        arch: u32,
+        scratch: &Path,
+    ) -> Result<(Vec<u8>, String), String> {
+        match self {
+            Compiler::Prebuilt(folder) => {
+                let path = folder.join(cubin_name(unit, arch));
+                let cubin = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                Ok((cubin, read(&folder.join(log_name(unit, arch))).unwrap_or_default()))
+            }
+            Compiler::Nvrtc(nvrtc) => nvrtc.compile(unit, &sources.headers, arch),
+            Compiler::Nvcc(nvcc) => {
+                nvcc.compile(&sources.folder, unit, arch, &scratch.join(cubin_name(unit, arch)))
+            }
+        }
+        .map_err(|e| format!("{} for sm_{arch}: {e}", unit.name))
+    }
+}
+
+/// File name of a unit's cubin.
+pub(crate) fn cubin_name(unit: &Source, arch: u32) -> String {
+    format!("{}.sm_{arch}.cubin", unit.unit())
+}
+
+/// File name of the compiler's log.
+pub(crate) fn log_name(unit: &Source, arch: u32) -> String {
+    format!("{}.sm_{arch}.log", unit.unit())
+}
+
+/// Options for every compiler. Fast mathematics are a unit's own decision.
+fn options(unit: &Source, arch: u32) -> Vec<String> {
+    let mut options = vec![format!("-arch=sm_{arch}"), "-std=c++17".to_owned(), "-lineinfo".to_owned()];
+    options.extend(unit.options().into_iter().map(str::to_owned));
+    options
+}
+
+/// An environment variable that names a path.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
