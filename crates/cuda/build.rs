@@ -48,7 +48,7 @@ fn build() -> Result<(), String> {
             "cargo::warning=built without GPU kernels: no NVRTC 12 and no nvcc found; set NVRTC_LIB to a \
              libnvrtc.so.12 to include them"
         );
-        return write(&out.join("cubins.rs"), &table(None, &folder, &[]));
+        return write(&out.join("cubins.rs"), table(None, &[]));
     };
     if !compiler.fits_cuda_12() {
         println!(
@@ -63,8 +63,8 @@ fn build() -> Result<(), String> {
     let name = compiler.name()?;
     let files = compile_all(&compiler, &sources, &folder)?;
     write(&folder.join(compile::COMPILER_FILE), &name)?;
-    write(&folder.join(compile::SOURCES_FILE), &sources.fingerprint())?;
-    write(&out.join("cubins.rs"), &table(Some(&name), &folder, &files))
+    write(&folder.join(compile::SOURCES_FILE), sources.fingerprint())?;
+    write(&out.join("cubins.rs"), table(Some(&name), &files))
 }
 
 /// Refuses finished cubins made from other kernels than these.
@@ -115,12 +115,15 @@ fn compile_all(compiler: &Compiler, sources: &Sources, folder: &Path) -> Result<
     Ok(jobs.iter().map(embedded).collect())
 }
 
-/// The Rust text of the table.
-fn table(compiler: Option<&str>, folder: &Path, files: &[Embedded]) -> String {
-    let mut text = format!("const COMPILER: Option<&str> = {compiler:?};\nstatic CUBINS: &[Cubin] = &[\n");
+/// The Rust text of the table; paths are relative to it.
+fn table(compiler: Option<&str>, files: &[Embedded]) -> String {
+    let mut text = format!(
+        "const COMPILER: Option<&str> = {compiler:?};\nconst ARCHS: &[u32] = &{ARCHS:?};\nstatic CUBINS: &[Cubin] = &[\n"
+    );
     for (arch, unit, file) in files {
-        let path = folder.join(file);
-        let line = format!("    Cubin {{ arch: {arch}, unit: {unit:?}, bytes: include_bytes!({path:?}) }},");
+        let line = format!(
+            "    Cubin {{ arch: {arch}, unit: {unit:?}, bytes: include_bytes!(\"cubins/{file}\") }},"
+        );
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{line}");
     }

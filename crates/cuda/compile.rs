@@ -113,7 +113,8 @@ impl Compiler {
             return Ok(Some(Compiler::Prebuilt(folder)));
         }
         if let Some(path) = variable(NVRTC_VARIABLE) {
-            let nvrtc = Nvrtc::open(&path).map_err(|e| format!("{NVRTC_VARIABLE}={}: {e}", path.display()))?;
+            let nvrtc =
+                Nvrtc::open(&path).map_err(|e| format!("{NVRTC_VARIABLE}={}: {e}", path.display()))?;
             return Ok(Some(Compiler::Nvrtc(nvrtc)));
         }
         if let Some(nvrtc) = Nvrtc::find(&["libnvrtc.so.12"]).filter(|n| n.version.0 == 12) {
