@@ -17,7 +17,7 @@ use gguf::Gguf;
 use model::Plan;
 use serde_json::json;
 
-use crate::args::{Machine, ModelFile, whole};
+use crate::args::{DeviceName, Machine, ModelFile, whole};
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::{Progress, Screen, printable};
@@ -124,7 +124,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.machine, 1, config)?;
     let batch = command.machine.batch_size;
-    let mut peer = peer.map(|(program, model)| Peer::new(program, model, options.threads, batch));
+    let gpu = command.machine.device == DeviceName::Cuda || device.name().to_lowercase().starts_with("cuda");
+    let mut peer = peer.map(|(program, model)| Peer::new(program, model, options.threads, batch, gpu));
     let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     let mut progress = screen.steps("measuring", (tests.len() * command.repetitions) as u64);
@@ -189,7 +190,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// One warm-up, then the runs, each from the same depth.
+    /// The runs, each from the same depth, after one warm-up. Beside a peer each run has its own, because
+    /// the peer warms up in every turn and clocks fall in the meantime.
     fn measure(
         &mut self,
         test: Test,
@@ -201,12 +203,16 @@ impl Bench<'_> {
         let sequence = self.engine.open()?;
         let depth = self.ids.take(test.depth);
         self.engine.feed(sequence, &depth, 0..0, &mut |_, _| {})?;
-        self.once(sequence, Test { generate: test.generate.min(1), ..test })?;
+        let warm_up = Test { generate: test.generate.min(1), ..test };
+        self.once(sequence, warm_up)?;
         if self.trace {
             self.engine.trace(true);
         }
         let (mut samples, mut others) = (Vec::new(), Vec::new());
-        for _ in 0..repetitions {
+        for turn in 0..repetitions {
+            if turn > 0 && peer.is_some() && !self.trace {
+                self.once(sequence, warm_up)?;
+            }
             samples.push(self.once(sequence, test)?);
             if let Some(peer) = &mut peer {
                 others.push(peer.run(test)?);
