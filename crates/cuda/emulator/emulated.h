@@ -54,6 +54,7 @@ struct Registered {
 };
 
 void meet_block();
+void meet_some(u32 id, u32 count);
 // Lays `bytes` down, waits for the warp, and gives the slots of all 32 lanes.
 const Slot *meet_warp(const void *bytes, size_t count);
 
@@ -88,6 +89,7 @@ template <typename T> DEVICE T *shared(u32 offset) {
 }
 
 DEVICE void sync_block() { emulated::meet_block(); }
+DEVICE void sync_some(u32 id, u32 count) { emulated::meet_some(id, count); }
 DEVICE void sync_warp() { emulated::meet_warp(nullptr, 0); }
 template <typename T> DEVICE T shfl_xor(T value, u32 mask) { return emulated::read<T>(emulated::lay(value)[lane() ^ mask]); }
 template <typename T> DEVICE T shfl(T value, u32 from) { return emulated::read<T>(emulated::lay(value)[from & 31]); }
@@ -164,6 +166,10 @@ DEVICE i32 dot2_su_lo(u32 a, u32 b, i32 c) {
     return c + static_cast<i16>(a) * static_cast<i32>(b & 255) + static_cast<i16>(a >> 16) * static_cast<i32>(b >> 8 & 255);
 }
 DEVICE i32 dot2_su_hi(u32 a, u32 b, i32 c) { return dot2_su_lo(a, b >> 16, c); }
+DEVICE i32 dot2_ss_lo(u32 a, u32 b, i32 c) {
+    return c + static_cast<i16>(a) * static_cast<i8>(b) + static_cast<i16>(a >> 16) * static_cast<i8>(b >> 8);
+}
+DEVICE i32 dot2_ss_hi(u32 a, u32 b, i32 c) { return dot2_ss_lo(a, b >> 16, c); }
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 pick) {
     u64 both = static_cast<u64>(b) << 32 | a;
     u32 out = 0;
@@ -241,3 +247,27 @@ DEVICE float exp2_fast(float x) { return std::exp2(x); }
 DEVICE float reciprocal_fast(float x) { return 1.0f / x; }
 DEVICE i32 round_to_int(float x) { return static_cast<i32>(std::nearbyint(x)); }
 DEVICE float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+
+// The store in between keeps compilers from contracting.
+DEVICE float mul_rn(float a, float b) {
+    volatile float product = a * b;
+    return product;
+}
+DEVICE float add_rn(float a, float b) {
+    volatile float sum = a + b;
+    return sum;
+}
+DEVICE u64 mul_high(u64 a, u64 b) { return static_cast<u64>(static_cast<unsigned __int128>(a) * b >> 64); }
+DEVICE u32 load_fresh(const u32 *at) { return emulated::aligned(at); }
+DEVICE u64 load_fresh(const u64 *at) { return emulated::aligned(at); }
+DEVICE u64 atomic_add(u64 *at, u64 value) {
+    u64 old = *at;
+    *at += value;
+    return old;
+}
+DEVICE u32 atomic_max(u32 *at, u32 value) {
+    u32 old = *at;
+    if (value > old) *at = value;
+    return old;
+}
+DEVICE void publish(u64 *at, u64 value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }

@@ -63,6 +63,8 @@ template <typename T> DEVICE T *shared(u32 offset) { return reinterpret_cast<T *
 
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void sync_warp() { __syncwarp(); }
+// Meeting of some of a block's warps: `id` from 1 to 15, `count` threads in all.
+DEVICE void sync_some(u32 id, u32 count) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(count) : "memory"); }
 template <typename T> DEVICE T shfl_xor(T value, u32 mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 template <typename T> DEVICE T shfl(T value, u32 from) { return __shfl_sync(0xffffffffu, value, from); }
 DEVICE u32 vote(bool value) { return __ballot_sync(0xffffffffu, value); }
@@ -165,6 +167,17 @@ DEVICE i32 dot2_su_hi(u32 a, u32 b, i32 c) {
     asm("dp2a.hi.s32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
+// c + a.lo·b.byte0 + a.hi·b.byte1, bytes signed too.
+DEVICE i32 dot2_ss_lo(u32 a, u32 b, i32 c) {
+    i32 d;
+    asm("dp2a.lo.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+DEVICE i32 dot2_ss_hi(u32 a, u32 b, i32 c) {
+    i32 d;
+    asm("dp2a.hi.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
 // Bytes picked from the eight of a (0..3) and b (4..7) by the nibbles of `pick`.
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 pick) { return __byte_perm(a, b, pick); }
 
@@ -237,6 +250,31 @@ DEVICE float reciprocal_fast(float x) {
 }
 // The nearest integer, ties to even.
 DEVICE i32 round_to_int(float x) { return __float2int_rn(x); }
+
+// ---- what must come out the same everywhere -------------------------------------------------------------
+
+// Product and sum, each rounded to nearest: never contracted into one rounding.
+DEVICE float mul_rn(float a, float b) { return __fmul_rn(a, b); }
+DEVICE float add_rn(float a, float b) { return __fadd_rn(a, b); }
+// Upper half of the 128-bit product.
+DEVICE u64 mul_high(u64 a, u64 b) { return __umul64hi(a, b); }
+DEVICE u32 load_fresh(const u32 *at) {
+    u32 v;
+    asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(v) : "l"(at) : "memory");
+    return v;
+}
+DEVICE u64 load_fresh(const u64 *at) {
+    u64 v;
+    asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(v) : "l"(at) : "memory");
+    return v;
+}
+DEVICE u64 atomic_add(u64 *at, u64 value) { return atomicAdd(at, value); }
+DEVICE u32 atomic_max(u32 *at, u32 value) { return atomicMax(at, value); }
+// Writes where the host reads, after everything this thread wrote before.
+DEVICE void publish(u64 *at, u64 value) {
+    __threadfence_system();
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
+}
 
 #endif // EMULATED
 
