@@ -1,0 +1,3 @@
+//! Mirrors of the kernels' argument structures, one file a kernel file.
+
+pub mod common;

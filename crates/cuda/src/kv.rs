@@ -1,0 +1,167 @@
+//! The cache on the device: pages of each group, and the tables that say which page holds what.
+//!
+//! A page is [`PAGE`] positions of every layer of its group: f16 `[layer][K, V][kv_heads][32 · hdp]`, keys
+//! `[32][hdp]`, values transposed `[hdp][32]`; `hdp` is the head's width rounded up to one that kernels know,
+//! its padding zero. Tables are u32 `[slot][group][pages]`; the host keeps the same in pinned memory and
+//! copies what changed at the start of the next step.
+
+use crate::driver::{Block, Context, Error, Pinned, Stream};
+use model::Plan;
+use model::runner::{LoadOptions, PAGE};
+use std::ops::Range;
+
+/// Head widths that attention is compiled for.
+pub const HEADS: [usize; 5] = [32, 64, 96, 128, 256];
+
+/// The compiled width that holds a head of `head_dim`, if there is one.
+pub fn padded_head(head_dim: usize) -> Option<usize> {
+    HEADS.into_iter().find(|&width| width >= head_dim)
+}
+
+/// Sizes of the cache, known before anything is allocated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Halves from one page of a group to the next, by group.
+    pub page: Vec<usize>,
+    /// Halves of one layer of a page.
+    pub layer: usize,
+    /// Pages of each group.
+    pub pages: usize,
+    /// Sequences.
+    pub slots: usize,
+    /// Group and place in it of every layer.
+    pub homes: Vec<(usize, usize)>,
+}
+
+impl Shape {
+    /// Of `plan` with `options`; `head` is the padded width.
+    pub fn new(plan: &Plan, options: &LoadOptions, head: usize) -> Shape {
+        let layer = 2 * plan.shape.kv_heads * PAGE * head;
+        let mut homes = vec![(0, 0); plan.shape.layers];
+        for (g, group) in plan.kv.iter().enumerate() {
+            for (place, &layer) in group.layers.iter().enumerate() {
+                homes[layer] = (g, place);
+            }
+        }
+        let page = plan.kv.iter().map(|group| layer * group.layers.len()).collect();
+        Shape { page, layer, pages: options.pages, slots: options.slots, homes }
+    }
+
+    /// Bytes of a group's pages.
+    pub fn group_bytes(&self, group: usize) -> u64 {
+        (self.page[group] * self.pages * 2) as u64
+    }
+
+    /// Bytes of all pages.
+    pub fn bytes(&self) -> u64 {
+        (0..self.page.len()).map(|group| self.group_bytes(group)).sum()
+    }
+
+    /// Entries of all tables.
+    pub fn entries(&self) -> usize {
+        self.slots * self.page.len() * self.pages
+    }
+}
+
+/// Pages and tables.
+pub struct Kv {
+    shape: Shape,
+    groups: Vec<Block>,
+    tables: Pinned<u32>,
+    /// By slot and group: entries that the device does not know yet.
+    changed: Vec<Range<usize>>,
+    /// Indices into `changed` that are not empty.
+    dirty: Vec<usize>,
+}
+
+impl Kv {
+    /// Allocates; pages are zero, so that what attention reads beyond a sequence is finite.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn new(context: &Context, stream: &Stream, shape: Shape) -> Result<Kv, Error> {
+        let mut groups = vec![];
+        for group in 0..shape.page.len() {
+            let block = Block::new(context, shape.group_bytes(group) as usize)?;
+            block.fill_later(stream, 0, block.bytes(), 0)?;
+            groups.push(block);
+        }
+        let lists = shape.slots * shape.page.len();
+        Ok(Kv {
+            groups,
+            tables: Pinned::new(context, shape.entries())?,
+            changed: vec![0..0; lists],
+            dirty: Vec::with_capacity(lists),
+            shape,
+        })
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Where a group's pages begin.
+    pub fn pages(&self, group: usize) -> u64 {
+        self.groups[group].address()
+    }
+
+    /// Bytes of pages.
+    pub fn bytes(&self) -> u64 {
+        self.groups.iter().map(|block| block.bytes() as u64).sum()
+    }
+
+    /// Sets the pages of a slot's positions from `first · PAGE` on. No step is under way.
+    ///
+    /// # Panics
+    /// For slots, groups and pages that there are not.
+    pub fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
+        let of_group = self.shape.pages;
+        assert!(slot < self.shape.slots && group < self.groups.len(), "a slot and group of this runner");
+        assert!(pages.iter().all(|&page| (page as usize) < of_group), "pages of this runner");
+        assert!(first + pages.len() <= of_group, "no more positions than there are pages");
+        let list = slot * self.groups.len() + group;
+        let start = list * of_group + first;
+        let range = start..start + pages.len();
+        self.tables.as_mut_slice()[range.clone()].copy_from_slice(pages);
+        let changed = &mut self.changed[list];
+        if range.is_empty() {
+            return;
+        }
+        if changed.is_empty() {
+            self.dirty.push(list);
+            *changed = range;
+        } else {
+            *changed = changed.start.min(range.start)..changed.end.max(range.end);
+        }
+    }
+
+    /// Copies what changed to the tables at byte `offset` of `block`, when the stream comes to it.
+    ///
+    /// # Errors
+    /// The driver's; then the device is lost.
+    pub fn update(&mut self, stream: &Stream, block: &Block, offset: usize) -> Result<(), Error> {
+        while let Some(list) = self.dirty.pop() {
+            let range = std::mem::take(&mut self.changed[list]);
+            block.write_later(stream, offset + range.start * 4, &self.tables, range)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a page of a group onto another, when the stream comes to it.
+    ///
+    /// # Errors
+    /// The driver's; then the device is lost.
+    ///
+    /// # Panics
+    /// For pages that there are not.
+    pub fn copy_page(&self, stream: &Stream, group: usize, from: u32, to: u32) -> Result<(), Error> {
+        assert!((from.max(to) as usize) < self.shape.pages, "pages of this runner");
+        if from == to {
+            return Ok(());
+        }
+        let bytes = self.shape.page[group] * 2;
+        let block = &self.groups[group];
+        block.copy_later(stream, to as usize * bytes, block, from as usize * bytes, bytes)
+    }
+}
