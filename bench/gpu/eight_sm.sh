@@ -8,6 +8,7 @@
 # each of its clients a share of the SMs. Clocks, power and compute mode stay as they are. DRY_RUN=1
 # prints what would be run.
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 here=$(cd "$(dirname "$0")" && pwd)
 want=${SMS:-8}
 [ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -17,8 +18,9 @@ if [ "${DRY_RUN:-0}" = 1 ]; then
     exec "$@"
 fi
 all=${GPU_SMS:-$(python3 "$here/sms.py")}
-# MPS takes whole per cents and rounds the SMs down to whole pairs (TPCs): 6 % of 132 is 7.92, seen as 8.
-# So the per cent that hits is searched for, beginning below.
+# MPS takes whole per cents and gives whole pairs of SMs: 6 % of 132 is 7.92, seen as 8. So the per cent
+# that hits is searched for, beginning below. A program that finds no daemon runs on the whole GPU without
+# a word, hence the look at what a process sees before anything is measured.
 folder=$(mktemp -d)
 export CUDA_MPS_PIPE_DIRECTORY=$folder/pipe CUDA_MPS_LOG_DIRECTORY=$folder/log
 mkdir "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"

@@ -5,6 +5,7 @@
 #
 # Writes DIR/NAME-MIX.gguf (DIR/NAME-MIX-LAYERS.gguf for a test model) and prints the paths.
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:?give a folder}
 shift

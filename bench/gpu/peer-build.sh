@@ -75,6 +75,7 @@ build() {
         flags=(-DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCH:-90}" -DCUDAToolkit_ROOT="$root"
             -DCMAKE_CUDA_COMPILER="$root/bin/nvcc" -DGGML_CUDA_FA=ON -DGGML_CUDA_GRAPHS=ON -DGGML_CUDA_NCCL=OFF)
     fi
+    [ ! -e "$dir/src/COMMIT" ] || flags+=(-DLLAMA_BUILD_COMMIT="$(cat "$dir/src/COMMIT")")
     cmake -G Ninja -S "$dir/src" -B "$dir/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
         -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF \
         -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=ON "${flags[@]}"
@@ -97,10 +98,12 @@ start)
     echo "building in $dir, log in $dir/build.log"
     ;;
 build)
-    trap 'code=$?; if [ $code = 0 ]; then echo "done"; else echo failed; fi >"$3/state"' EXIT
+    echo failed >"$3/state.end"
+    trap 'mv "$3/state.end" "$3/state"' EXIT
     SECONDS=0
     build "$2" "$3"
     echo "built in $SECONDS s"
+    echo "done" >"$3/state.end"
     ;;
 wait)
     dir=${2:-/tmp/peer}
