@@ -10,6 +10,7 @@
 #include <vector>
 
 #define DEVICE static inline
+#define METHOD inline
 #define UNROLL
 #define NO_UNROLL
 #define KERNEL(name, Args, threads, blocks)                                                                            \

@@ -37,6 +37,8 @@ struct I32x4 {
 #else
 
 #define DEVICE __device__ __forceinline__
+// The same for members of a struct, where the emulator's DEVICE, which is static, has no place.
+#define METHOD __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("unroll 1")
 // A kernel of one by-value argument `a`; `threads` a block at most, `blocks` of them at least on one SM.
