@@ -33,7 +33,14 @@ fn build() -> Result<(), String> {
     for path in ["kernels", "compile.rs", "compile", "build.rs"] {
         println!("cargo::rerun-if-changed={path}");
     }
-    for name in [compile::CUBINS_VARIABLE, compile::NVRTC_VARIABLE, compile::HOME_VARIABLE] {
+    let variables = [
+        compile::CUBINS_VARIABLE,
+        compile::NVRTC_VARIABLE,
+        compile::HOME_VARIABLE,
+        compile::UNITS_VARIABLE,
+        compile::LINES_VARIABLE,
+    ];
+    for name in variables {
         println!("cargo::rerun-if-env-changed={name}");
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this with cargo")?);
@@ -59,6 +66,9 @@ fn build() -> Result<(), String> {
     if let Compiler::Prebuilt(given) = &compiler {
         println!("cargo::rerun-if-changed={}", given.display());
         check_fingerprint(given, &sources)?;
+    }
+    if let Some(units) = std::env::var(compile::UNITS_VARIABLE).ok().filter(|units| !units.is_empty()) {
+        println!("cargo::warning={} is set: GPU kernels of {units} alone", compile::UNITS_VARIABLE);
     }
     let name = compiler.name()?;
     let files = compile_all(&compiler, &sources, &folder)?;

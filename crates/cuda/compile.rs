@@ -22,6 +22,13 @@ pub(crate) const NVRTC_VARIABLE: &str = "NVRTC_LIB";
 /// A CUDA toolkit whose `bin/nvcc` is used when none is on PATH.
 pub(crate) const HOME_VARIABLE: &str = "CUDA_HOME";
 
+/// Names of units, separated by commas: only these are compiled, so that work on one is not held up by
+/// another that does not compile. The program lacks the others.
+pub(crate) const UNITS_VARIABLE: &str = "JETSON_LLM_UNITS";
+/// Set: release builds too tell profilers and sanitizers the kernels' lines. That makes cubins ten times
+/// larger, names this machine's folders in them, and changes no instruction.
+pub(crate) const LINES_VARIABLE: &str = "JETSON_LLM_KERNEL_LINES";
+
 /// The file of a folder of cubins that names the compiler.
 pub(crate) const COMPILER_FILE: &str = "compiler";
 /// The file of a folder of cubins that holds the fingerprint of the kernels' text.
@@ -54,31 +61,47 @@ pub(crate) struct Sources {
     folder: PathBuf,
     /// The translation units, `*.cu`, by name.
     pub(crate) units: Vec<Source>,
-    /// What they include, `*.cuh`, by name.
-    pub(crate) headers: Vec<Source>,
+    /// What they include, `*.cuh` of the folder and its folders, by path.
+    headers: Vec<Source>,
 }
 
 impl Sources {
-    /// Reads `*.cu` and `*.cuh` of a folder.
+    /// Reads the units of a folder, and the headers there and in its folders.
     pub(crate) fn read(folder: &Path) -> Result<Sources, String> {
-        let fail = |error| format!("{}: {error}", folder.display());
         let mut sources = Sources { folder: folder.to_owned(), units: Vec::new(), headers: Vec::new() };
-        let mut paths = Vec::new();
-        for entry in folder.read_dir().map_err(fail)? {
-            paths.push(entry.map_err(fail)?.path());
-        }
-        paths.sort();
-        for path in paths {
-            let Some(name) = path.file_name().and_then(|n| n.to_str()).map(str::to_owned) else { continue };
-            let list = match path.extension().and_then(|e| e.to_str()) {
-                Some("cu") => &mut sources.units,
-                Some("cuh") => &mut sources.headers,
-                _ => continue,
-            };
-            let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            list.push(Source { name, text });
+        sources.add(Path::new(""))?;
+        if let Ok(wanted) = std::env::var(UNITS_VARIABLE) {
+            sources
+                .units
+                .retain(|unit| wanted.is_empty() || wanted.split(',').any(|name| name == unit.unit()));
         }
         Ok(sources)
+    }
+
+    /// Adds the files of a folder given relative to the first.
+    fn add(&mut self, inner: &Path) -> Result<(), String> {
+        let folder = self.folder.join(inner);
+        let fail = |error| format!("{}: {error}", folder.display());
+        let mut names = Vec::new();
+        for entry in folder.read_dir().map_err(fail)? {
+            names.push(entry.map_err(fail)?.file_name());
+        }
+        names.sort();
+        for name in names {
+            let path = inner.join(name);
+            let full = self.folder.join(&path);
+            if full.is_dir() {
+                self.add(&path)?;
+                continue;
+            }
+            let list = match path.extension().and_then(|e| e.to_str()) {
+                Some("cu") if inner == Path::new("") => &mut self.units,
+                Some("cuh") => &mut self.headers,
+                _ => continue,
+            };
+            list.push(Source { name: path.display().to_string(), text: read(&full)? });
+        }
+        Ok(())
     }
 
     /// FNV-1a over names and texts: tells whether cubins were made from these sources.
@@ -162,7 +185,7 @@ impl Compiler {
                 let cubin = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
                 Ok((cubin, read(&folder.join(log_name(unit, arch))).unwrap_or_default()))
             }
-            Compiler::Nvrtc(nvrtc) => nvrtc.compile(unit, &sources.headers, arch),
+            Compiler::Nvrtc(nvrtc) => nvrtc.compile(&sources.folder, unit, arch),
             Compiler::Nvcc(nvcc) => {
                 nvcc.compile(&sources.folder, unit, arch, &scratch.join(cubin_name(unit, arch)))
             }
@@ -183,7 +206,10 @@ pub(crate) fn log_name(unit: &Source, arch: u32) -> String {
 
 /// Options for every compiler. Fast mathematics are a unit's own decision.
 fn options(unit: &Source, arch: u32) -> Vec<String> {
-    let mut options = vec![format!("-arch=sm_{arch}"), "-std=c++17".to_owned(), "-lineinfo".to_owned()];
+    let mut options = vec![format!("-arch=sm_{arch}"), "-std=c++17".to_owned()];
+    if std::env::var_os(LINES_VARIABLE).is_some() || std::env::var("PROFILE").is_ok_and(|p| p == "debug") {
+        options.push("-lineinfo".to_owned());
+    }
     options.extend(unit.options().into_iter().map(str::to_owned));
     options
 }

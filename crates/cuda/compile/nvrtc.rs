@@ -76,34 +76,27 @@ impl Nvrtc {
         }
     }
 
-    /// Compiles a unit with the headers given from memory.
+    /// Compiles a unit of `folder`.
     pub(crate) fn compile(
         &self,
+        folder: &Path,
         unit: &Source,
-        headers: &[Source],
         arch: u32,
     ) -> Result<(Vec<u8>, String), String> {
         let name = c_string(&unit.name)?;
         let text = c_string(&unit.text)?;
-        let header_names = c_strings(headers.iter().map(|h| h.name.as_str()))?;
-        let header_texts = c_strings(headers.iter().map(|h| h.text.as_str()))?;
         let mut options = options(unit, arch);
         options.push("--ptxas-options=-v".to_owned());
+        options.push(format!("--include-path={}", folder.display()));
         let options = c_strings(options.iter().map(String::as_str))?;
-        let (names, texts, options) = (pointers(&header_names), pointers(&header_texts), pointers(&options));
+        let options: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
 
         let mut program: Program = ptr::null_mut();
         // SAFETY: all pointers are to strings and arrays that live until the end of this function, with
         // the counts they are given with; the program is destroyed once, after its last use.
         unsafe {
-            let code = (self.create)(
-                &raw mut program,
-                text.as_ptr(),
-                name.as_ptr(),
-                headers.len() as c_int,
-                texts.as_ptr(),
-                names.as_ptr(),
-            );
+            let code =
+                (self.create)(&raw mut program, text.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null());
             self.check("nvrtcCreateProgram", code)?;
             let code = (self.compile)(program, options.len() as c_int, options.as_ptr());
             let log = self.bytes(program, self.log_size, self.log);
@@ -159,8 +152,4 @@ fn c_string(text: &str) -> Result<CString, String> {
 
 fn c_strings<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, String> {
     texts.map(c_string).collect()
-}
-
-fn pointers(texts: &[CString]) -> Vec<*const c_char> {
-    texts.iter().map(|t| t.as_ptr()).collect()
 }

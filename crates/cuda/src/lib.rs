@@ -7,4 +7,11 @@
     reason = "the driver is a C library and kernels take addresses; every block says why it may"
 )]
 
+pub mod args;
 pub mod driver;
+#[doc(hidden)]
+pub mod emulator;
+#[doc(hidden)]
+pub mod lab;
+pub mod tile;
+pub mod weights;

@@ -218,7 +218,7 @@ impl Opened {
                 memcpy_to_host: self.symbol(c"cuMemcpyDtoHAsync_v2")?,
                 memcpy_on_device: self.symbol(c"cuMemcpyDtoDAsync_v2")?,
                 memset: self.symbol(c"cuMemsetD8Async")?,
-                emulated: self.library.get::<Code>(b"emulated_find\0").is_ok(),
+                emulated: self.symbol::<Handle>(c"emulated_find").is_ok(),
                 _library: self.library,
             })
         }
