@@ -1,0 +1,26 @@
+// Q5_K tiles as A fragments: Q4_K's scales, centre 16, and a fifth bit from its own plane.
+// 19 instructions a word of eight weights; the error bound is Q4_K's with q - 16.
+#pragma once
+#include "q4_k.cuh"
+
+struct DequantQ5K {
+    static constexpr u32 TILE = 2816, PLANES = 256, SUB = 256;
+    static constexpr u32 RAW_AT = 0, RAW = 256;
+    // Bits of all 256 columns at once: four chunks share them.
+    static constexpr u32 HIGH_AT = 2304, HIGH = 512, HIGH_CHUNKS = 4;
+
+    static METHOD void scales(const u8 *raw, u32 row, u32 p, u32 *to, u32 step) {
+        DequantQ4K::decode(raw, row, p, to, step, 16.0f);
+    }
+
+    static METHOD Words4 row(const u8 *plane, const u8 *high, u32 sub, u32 row, u32 t, u32 scale) {
+        u32 word = reinterpret_cast<const u32 *>(plane)[row * 4 + t];
+        // Byte i: bit t is column 4t+i, bit 4+t column 16+4t+i; wanted at bit 4 and bit 8.
+        u32 bits = reinterpret_cast<const u32 *>(high)[((sub & 1) * 16 + row) * 4 + (sub >> 1)];
+        u32 even = bits << (4 - t), odd = bits >> (4 + t);
+        Words4 extra{even & 0x00100010, odd & 0x00100010, even & 0x01000100, odd & 0x01000100};
+        Words4 q = centred<0xE410E410, 0xD500D500>(word, extra);
+        u32 s = half_twice(scale), c = half_high_twice(scale);
+        return {halves_fma(q.x, s, c), halves_fma(q.y, s, c), halves_fma(q.z, s, c), halves_fma(q.w, s, c)};
+    }
+};

@@ -1,0 +1,35 @@
+// Q6_K tiles as A fragments: w = s·(q - 32), s = d·scale of 16 columns rounded to half once, the product
+// once more: |error| <= 2^-10 |w|. Four low bits from the nibble planes, two high bits from their own.
+// 21 instructions a word of eight weights.
+#pragma once
+#include "nibbles.cuh"
+
+struct DequantQ6K {
+    static constexpr u32 TILE = 3360, PLANES = 0, SUB = 256;
+    static constexpr u32 RAW_AT = 3072, RAW = 288;
+    // Two bits of 128 columns at a time: two chunks share them.
+    static constexpr u32 HIGH_AT = 2048, HIGH = 512, HIGH_CHUNKS = 2;
+
+    // Scale words (columns 0..15, columns 16..31).
+    static METHOD void scales(const u8 *raw, u32 row, u32 p, u32 *to, u32 step) {
+        Words2 packed = reinterpret_cast<const Words2 *>(raw)[p * 16 + row];
+        float d = half_to_float(reinterpret_cast<const u16 *>(raw + 256)[row]);
+        UNROLL for (u32 j = 0; j < 4; j++) {
+            u32 both = (j < 2 ? packed.x : packed.y) >> 16 * (j & 1);
+            // A signed byte plus 128, exactly; the difference is exact too.
+            float low = small_to_float(both & 255 ^ 128) - 128.0f, high = small_to_float(both >> 8 & 255 ^ 128) - 128.0f;
+            to[j * step] = floats_to_halves(d * low, d * high);
+        }
+    }
+
+    static METHOD Words4 row(const u8 *plane, const u8 *high, u32 sub, u32 row, u32 t, u32 scale) {
+        u32 word = reinterpret_cast<const u32 *>(plane)[row * 4 + t];
+        // Bits 2t..2t+1 of byte i: columns 4t+i in x, wanted at bit 4; columns 16+4t+i in y, wanted at bit 8.
+        Words2 bits = reinterpret_cast<const Words2 *>(high)[((sub & 1) * 16 + row) * 2 + (sub >> 1 & 1)];
+        u32 low = bits.x >> 2 * t, upper = bits.y >> 2 * t;
+        Words4 extra{low << 4 & 0x00300030, low >> 4 & 0x00300030, upper << 8 & 0x03000300, upper & 0x03000300};
+        Words4 q = centred<0xE420E420, 0xD600D600>(word, extra);
+        u32 first = half_twice(scale), second = half_high_twice(scale);
+        return {halves_mul(q.x, first), halves_mul(q.y, first), halves_mul(q.z, second), halves_mul(q.w, second)};
+    }
+};

@@ -1,0 +1,32 @@
+// Prefill products, a kernel a format and a size of block; see matmul.cuh.
+//   matmul_F     128 rows x 128 tokens, 4 warps of 64 x 64, two blocks on an SM
+//   matmul_F_64   64 rows x  64 tokens, 4 warps of 32 x 64, two of them on each half of the columns
+//   matmul_F_32   64 rows x  32 tokens, 4 warps of 32 x 32, two of them on each half of the columns
+#include "matmul.cuh"
+#include "dequant/f16.cuh"
+#include "dequant/q4_0.cuh"
+#include "dequant/q4_k.cuh"
+#include "dequant/q5_k.cuh"
+#include "dequant/q6_k.cuh"
+#include "dequant/q8_0.cuh"
+
+KERNEL(matmul_q4_k, MatmulArgs, 128, 2) { Matmul<DequantQ4K, 2, 2, 1, 4, 8, 3>(a).run(); }
+KERNEL(matmul_q5_k, MatmulArgs, 128, 2) { Matmul<DequantQ5K, 2, 2, 1, 4, 8, 3>(a).run(); }
+KERNEL(matmul_q6_k, MatmulArgs, 128, 2) { Matmul<DequantQ6K, 2, 2, 1, 4, 8, 3>(a).run(); }
+KERNEL(matmul_q8_0, MatmulArgs, 128, 2) { Matmul<DequantQ8, 2, 2, 1, 4, 8, 2>(a).run(); }
+KERNEL(matmul_q4_0, MatmulArgs, 128, 2) { Matmul<DequantQ4, 2, 2, 1, 4, 8, 3>(a).run(); }
+KERNEL(matmul_f16, MatmulArgs, 128, 2) { Matmul<DequantF16, 2, 2, 1, 4, 8, 2>(a).run(); }
+
+KERNEL(matmul_q4_k_64, MatmulArgs, 128, 4) { Matmul<DequantQ4K, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q5_k_64, MatmulArgs, 128, 4) { Matmul<DequantQ5K, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q6_k_64, MatmulArgs, 128, 4) { Matmul<DequantQ6K, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q8_0_64, MatmulArgs, 128, 4) { Matmul<DequantQ8, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q4_0_64, MatmulArgs, 128, 4) { Matmul<DequantQ4, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_f16_64, MatmulArgs, 128, 4) { Matmul<DequantF16, 2, 1, 2, 2, 8, 3>(a).run(); }
+
+KERNEL(matmul_q4_k_32, MatmulArgs, 128, 4) { Matmul<DequantQ4K, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q5_k_32, MatmulArgs, 128, 4) { Matmul<DequantQ5K, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q6_k_32, MatmulArgs, 128, 4) { Matmul<DequantQ6K, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q8_0_32, MatmulArgs, 128, 4) { Matmul<DequantQ8, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q4_0_32, MatmulArgs, 128, 4) { Matmul<DequantQ4, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_f16_32, MatmulArgs, 128, 4) { Matmul<DequantF16, 2, 1, 2, 2, 4, 3>(a).run(); }

@@ -1,0 +1,80 @@
+// What rope_store and attend share: the paged cache, and a head that is normed and turned by one warp.
+// Mirrored in src/args/rope.rs.
+#pragma once
+#include "prelude.cuh"
+
+// Positions of a page.
+constexpr u32 PAGE = 32;
+
+// The storage of a group of layers, seen from one layer: page p begins at pages + p * page_stride and holds
+// f16 [2][kv_heads][32 * width]: keys as [32 positions][width], then values transposed, [width][32 positions].
+// `width` is head_dim rounded up to a size attend exists for. Positions 32i.. of slot s lie in the page
+// table[s * table_stride + i]. 24 bytes.
+struct Cache {
+    u16 *pages;
+    const u32 *table;
+    u32 page_stride;  // halves
+    u32 table_stride; // pages
+};
+
+// What happens to a head of Q or K before it is used. 32 bytes.
+struct Rope {
+    const float *q_norm, *k_norm; // [head_dim] or null
+    const float *turns;           // [rows][half][2]: cosine and sine
+    u32 half;                     // dimensions i and i + half turn together; 0: nothing turns
+    float eps;                    // of the norms
+};
+
+// The keys of one KV head in the page that holds `position`; its values are kv_heads * 32 * width further.
+DEVICE u16 *page_of(const Cache &cache, u32 slot, u32 position, u32 kv_head, u32 width) {
+    u32 page = cache.table[static_cast<u64>(slot) * cache.table_stride + position / PAGE];
+    return cache.pages + static_cast<u64>(page) * cache.page_stride + kv_head * PAGE * width;
+}
+
+// put(d, value) for all d < WIDTH of a head x[head_dim] at `turn` = its row's [half][2]: RMS norm if there is
+// one, rotation, zeros from head_dim on. All loads come first, so that x may be where put writes, and all of
+// them are under way at once. The same sums in the same order whatever WIDTH is.
+template <u32 WIDTH, typename Put>
+DEVICE void turn_head(const float *x, const float *norm, const float *turn, u32 half, u32 head_dim, float eps, Put put) {
+    constexpr u32 PAIRS = (WIDTH / 2 + 31) / 32, REST = WIDTH / 32;
+    float low[PAIRS], high[PAIRS], rest[REST];
+    UNROLL for (u32 j = 0; j < PAIRS; j++) {
+        u32 i = lane() + 32 * j;
+        low[j] = i < half ? x[i] : 0.0f;
+        high[j] = i < half ? x[i + half] : 0.0f;
+    }
+    UNROLL for (u32 j = 0; j < REST; j++) {
+        u32 d = 2 * half + lane() + 32 * j;
+        rest[j] = d < head_dim ? x[d] : 0.0f;
+    }
+    if (norm) {
+        float squares = 0.0f;
+        UNROLL for (u32 j = 0; j < PAIRS; j++) squares = fmaf(high[j], high[j], fmaf(low[j], low[j], squares));
+        UNROLL for (u32 j = 0; j < REST; j++) squares = fmaf(rest[j], rest[j], squares);
+        float factor = rsqrtf(warp_sum(squares) / static_cast<float>(head_dim) + eps);
+        UNROLL for (u32 j = 0; j < PAIRS; j++) {
+            u32 i = lane() + 32 * j;
+            if (i < half) {
+                low[j] = low[j] * factor * norm[i];
+                high[j] = high[j] * factor * norm[i + half];
+            }
+        }
+        UNROLL for (u32 j = 0; j < REST; j++) {
+            u32 d = 2 * half + lane() + 32 * j;
+            if (d < head_dim) rest[j] = rest[j] * factor * norm[d];
+        }
+    }
+    sync_warp();
+    UNROLL for (u32 j = 0; j < PAIRS; j++) {
+        u32 i = lane() + 32 * j;
+        if (i < half) {
+            float cosine = turn[2 * i], sine = turn[2 * i + 1];
+            put(i, fmaf(low[j], cosine, -(high[j] * sine)));
+            put(i + half, fmaf(low[j], sine, high[j] * cosine));
+        }
+    }
+    UNROLL for (u32 j = 0; j < REST; j++) {
+        u32 d = 2 * half + lane() + 32 * j;
+        if (d < WIDTH) put(d, rest[j]);
+    }
+}
