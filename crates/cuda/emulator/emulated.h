@@ -171,6 +171,7 @@ DEVICE i32 dot2_ss_lo(u32 a, u32 b, i32 c) {
     return c + static_cast<i16>(a) * static_cast<i8>(b) + static_cast<i16>(a >> 16) * static_cast<i8>(b >> 8);
 }
 DEVICE i32 dot2_ss_hi(u32 a, u32 b, i32 c) { return dot2_ss_lo(a, b >> 16, c); }
+DEVICE u32 rotate_left(u32 word, u32 count) { return word << (count & 31) | word >> (-count & 31); }
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 pick) {
     u64 both = static_cast<u64>(b) << 32 | a;
     u32 out = 0;
@@ -200,6 +201,8 @@ template <bool SIGNED> void mma_bytes(I32x4 &d, const Fragments &mine) {
 } // namespace emulated
 DEVICE void mma_us(I32x4 &d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { emulated::mma_bytes<false>(d, {{a0, a1, a2, a3}, {b0, b1}}); }
 DEVICE void mma_ss(I32x4 &d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { emulated::mma_bytes<true>(d, {{a0, a1, a2, a3}, {b0, b1}}); }
+// The half of 16 columns of which the others are zero.
+DEVICE void mma_ss_k16(I32x4 &d, u32 a0, u32 a1, u32 b0) { emulated::mma_bytes<true>(d, {{a0, a1, 0, 0}, {b0, 0}}); }
 DEVICE void mma_f16(F32x4 &d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
     using namespace emulated;
     const Slot *slots = lay(Fragments{{a0, a1, a2, a3}, {b0, b1}});

@@ -180,6 +180,8 @@ DEVICE i32 dot2_ss_hi(u32 a, u32 b, i32 c) {
     asm("dp2a.hi.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
+// The word turned left by `count` bits (modulo 32).
+DEVICE u32 rotate_left(u32 word, u32 count) { return __funnelshift_l(word, word, count); }
 // Bytes picked from the eight of a (0..3) and b (4..7) by the nibbles of `pick`.
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 pick) { return __byte_perm(a, b, pick); }
 
@@ -193,6 +195,12 @@ DEVICE void mma_ss(I32x4 &d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
     asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+r"(d.x), "+r"(d.y), "+r"(d.z), "+r"(d.w)
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+// d = A·B + d for 16 rows of 16 signed bytes (a0: row g, a1: row g+8) and 8 columns of 16 signed bytes.
+DEVICE void mma_ss_k16(I32x4 &d, u32 a0, u32 a1, u32 b0) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+r"(d.x), "+r"(d.y), "+r"(d.z), "+r"(d.w)
+                 : "r"(a0), "r"(a1), "r"(b0));
 }
 // d = A·B + d for 16 rows and 8 columns of 16 halves.
 DEVICE void mma_f16(F32x4 &d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
