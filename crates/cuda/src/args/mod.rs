@@ -1,3 +1,12 @@
 //! Mirrors of the kernels' argument structures, one file a kernel file.
+//!
+//! Each structure knows its kernel's name and the shape of its launch; who fills in addresses answers for
+//! what lies there.
 
+pub mod attend;
+pub mod begin;
 pub mod common;
+pub mod pointwise;
+pub mod rope;
+
+pub use common::{Epilogue, Matrix, Output, Source};
