@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use compile::{ARCHS, Compiler, Sources};
+use compile::{ARCHS, Compiler, Sources, write};
 
 fn main() -> ExitCode {
     match build() {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for path in ["kernels", "compile.rs", "compile", "build.rs"] {
+    for path in ["kernels", "compile.rs", "compile", "src/emulator/sources.rs", "build.rs"] {
         println!("cargo::rerun-if-changed={path}");
     }
     let variables = [
@@ -47,7 +47,10 @@ fn build() -> Result<(), String> {
     let folder = out.join("cubins");
     // A unit that was renamed leaves nothing behind.
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let cache = out.join("cache");
+    for folder in [&folder, &cache] {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
 
     let sources = Sources::read(Path::new("kernels"))?;
     let Some(compiler) = Compiler::find()? else {
@@ -71,7 +74,7 @@ fn build() -> Result<(), String> {
         println!("cargo::warning={} is set: GPU kernels of {units} alone", compile::UNITS_VARIABLE);
     }
     let name = compiler.name()?;
-    let files = compile_all(&compiler, &sources, &folder)?;
+    let files = compile_all(&compiler, &sources, &folder, &cache)?;
     write(&folder.join(compile::COMPILER_FILE), &name)?;
     write(&folder.join(compile::SOURCES_FILE), sources.fingerprint())?;
     write(&out.join("cubins.rs"), table(Some(&name), &files))
@@ -95,7 +98,12 @@ fn check_fingerprint(given: &Path, sources: &Sources) -> Result<(), String> {
 type Embedded = (u32, String, String);
 
 /// Compiles every unit for every architecture on all cores; all failures are told together.
-fn compile_all(compiler: &Compiler, sources: &Sources, folder: &Path) -> Result<Vec<Embedded>, String> {
+fn compile_all(
+    compiler: &Compiler,
+    sources: &Sources,
+    folder: &Path,
+    cache: &Path,
+) -> Result<Vec<Embedded>, String> {
     let jobs: Vec<_> = ARCHS.iter().flat_map(|&arch| sources.units.iter().map(move |u| (arch, u))).collect();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
@@ -104,10 +112,7 @@ fn compile_all(compiler: &Compiler, sources: &Sources, folder: &Path) -> Result<
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(&(arch, unit)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done = compiler.compile(sources, unit, arch, folder).and_then(|(cubin, log)| {
-                        write(&folder.join(compile::cubin_name(unit, arch)), cubin)?;
-                        write(&folder.join(compile::log_name(unit, arch)), log)
-                    });
+                    let done = compiler.compile(sources, unit, arch, folder, cache);
                     if let (Err(error), Ok(mut failures)) = (done, failures.lock()) {
                         failures.push(error);
                     }
@@ -138,8 +143,4 @@ fn table(compiler: Option<&str>, files: &[Embedded]) -> String {
         let _ = writeln!(text, "{line}");
     }
     text + "];\n"
-}
-
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
-    std::fs::write(path, content).map_err(|e| format!("{}: {e}", path.display()))
 }

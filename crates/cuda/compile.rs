@@ -6,11 +6,14 @@
 
 mod nvcc;
 mod nvrtc;
+#[path = "src/emulator/sources.rs"]
+mod sources;
 
 use std::path::{Path, PathBuf};
 
 use self::nvcc::Nvcc;
 use self::nvrtc::Nvrtc;
+use self::sources::Hash;
 
 /// Compute capabilities a build holds code for: Orin and Hopper.
 pub(crate) const ARCHS: [u32; 2] = [87, 90];
@@ -104,15 +107,14 @@ impl Sources {
         Ok(())
     }
 
-    /// FNV-1a over names and texts: tells whether cubins were made from these sources.
+    /// Tells whether cubins were made from these sources.
     pub(crate) fn fingerprint(&self) -> String {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut hash = Hash::NEW;
         for source in self.units.iter().chain(&self.headers) {
-            for byte in source.name.bytes().chain([0]).chain(source.text.bytes()).chain([0]) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
+            hash.add(source.name.as_bytes());
+            hash.add(source.text.as_bytes());
         }
-        format!("{hash:016x}")
+        hash.digits()
     }
 }
 
@@ -168,7 +170,9 @@ impl Compiler {
         }
     }
 
-    /// The cubin of a unit and the compiler's log: registers and spills of every kernel.
+    /// Puts the cubin of a unit and the compiler's log (registers and spills of every kernel) into `folder`.
+    ///
+    /// What is in `cache` from an earlier build of the same text is not made again.
     ///
     /// # Errors
     /// The compiler's own words.
@@ -177,20 +181,34 @@ impl Compiler {
         sources: &Sources,
         unit: &Source,
         arch: u32,
-        scratch: &Path,
-    ) -> Result<(Vec<u8>, String), String> {
-        match self {
-            Compiler::Prebuilt(folder) => {
-                let path = folder.join(cubin_name(unit, arch));
-                let cubin = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-                Ok((cubin, read(&folder.join(log_name(unit, arch))).unwrap_or_default()))
-            }
-            Compiler::Nvrtc(nvrtc) => nvrtc.compile(&sources.folder, unit, arch),
-            Compiler::Nvcc(nvcc) => {
-                nvcc.compile(&sources.folder, unit, arch, &scratch.join(cubin_name(unit, arch)))
-            }
+        folder: &Path,
+        cache: &Path,
+    ) -> Result<(), String> {
+        let (cubin_name, log_name) = (cubin_name(unit, arch), log_name(unit, arch));
+        if let Compiler::Prebuilt(given) = self {
+            copy(&given.join(&cubin_name), &folder.join(&cubin_name))?;
+            // Cubins without their logs run as well.
+            let _ = copy(&given.join(&log_name), &folder.join(&log_name));
+            return Ok(());
         }
-        .map_err(|e| format!("{} for sm_{arch}: {e}", unit.name))
+        let mut hash = Hash::NEW;
+        hash.add(self.name()?.as_bytes());
+        hash.add(options(unit, arch).join(" ").as_bytes());
+        hash.add_file(&sources.folder.join(&unit.name), std::slice::from_ref(&sources.folder))?;
+        let kept = cache.join(format!("{}-{}", cubin_name, hash.digits()));
+        let kept_log = cache.join(format!("{}-{}", log_name, hash.digits()));
+        if !kept.exists() || !kept_log.exists() {
+            let made = match self {
+                Compiler::Nvrtc(nvrtc) => nvrtc.compile(&sources.folder, unit, arch),
+                Compiler::Nvcc(nvcc) => nvcc.compile(&sources.folder, unit, arch, &cache.join(&cubin_name)),
+                Compiler::Prebuilt(_) => Err("finished cubins are copied, not made".to_owned()),
+            };
+            let (cubin, log) = made.map_err(|e| format!("{} for sm_{arch}: {e}", unit.name))?;
+            write(&kept_log, log)?;
+            write(&kept, cubin)?;
+        }
+        copy(&kept, &folder.join(cubin_name))?;
+        copy(&kept_log, &folder.join(log_name))
     }
 }
 
@@ -221,4 +239,13 @@ fn variable(name: &str) -> Option<PathBuf> {
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    std::fs::copy(from, to).map(drop).map_err(|e| format!("{}: {e}", from.display()))
+}
+
+/// Writes a file.
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
+    std::fs::write(path, content).map_err(|e| format!("{}: {e}", path.display()))
 }

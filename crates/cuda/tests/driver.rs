@@ -9,7 +9,7 @@ use cuda::lab::Lab;
 #[derive(Clone, Copy)]
 struct Count {
     out: u64,
-    count: u32,
+    length: u32,
     add: u32,
 }
 // SAFETY: the kernel's structure; tests keep `out` alive and `count` within it.
@@ -71,7 +71,7 @@ fn pinned_memory_is_seen_from_both_sides() {
         assert!(pinned.as_slice().iter().all(|&v| v == 0));
         pinned.as_mut_slice().fill(5);
         pinned.set(7, 50);
-        let args = Count { out: pinned.address(), count: 300, add: 1 };
+        let args = Count { out: pinned.address(), length: 300, add: 1 };
         let count = lab.kernels.function("lab_count").unwrap();
         lab.stream.launch(&count, over(300), &args).unwrap();
         lab.wait();
@@ -110,7 +110,7 @@ fn a_graph_repeats_what_was_recorded() {
         let graph = lab.stream.capture(|stream| {
             for add in [10, 20] {
                 // The structure is gone when the graph runs: the driver keeps a copy.
-                let args = Count { out: block.address(), count: 1000, add };
+                let args = Count { out: block.address(), length: 1000, add };
                 stream.launch(&count, Launch { overlap: true, ..over(1000) }, &args)?;
             }
             block.fill_later(stream, 4, 4, 0)
@@ -144,7 +144,7 @@ fn events_measure_time() {
         let (before, after) = (Event::new(&lab.context).unwrap(), Event::new(&lab.context).unwrap());
         let block = lab.zeroed::<u32>(4096);
         before.record(&lab.stream).unwrap();
-        let args = Count { out: block.address(), count: 4096, add: 0 };
+        let args = Count { out: block.address(), length: 4096, add: 0 };
         lab.launch("lab_count", [16, 1, 1], 256, 0, &args);
         after.record(&lab.stream).unwrap();
         after.synchronize().unwrap();
@@ -182,7 +182,7 @@ fn launches_that_cannot_be_are_refused() {
             let error = lab.stream.launch(&count, over(32), &wrong).unwrap_err().to_string();
             assert!(error.contains("lab_count takes 16 bytes of arguments, 24 were given"), "{error}");
         }
-        let args = Count { out: block.address(), count: 32, add: 0 };
+        let args = Count { out: block.address(), length: 32, add: 0 };
         let error = lab.stream.launch(&count, Launch { grid: [0, 1, 1], ..over(32) }, &args).unwrap_err();
         assert!(matches!(error, Error::Call { code: 1, .. }) && !error.is_lost(), "{error}");
         let too_much = Launch { shared_bytes: 49 << 10, ..over(32) };

@@ -28,7 +28,7 @@ fn play(scene: &str, variables: &[(&str, &str)]) -> Option<String> {
 #[derive(Clone, Copy)]
 struct Count {
     out: u64,
-    count: u32,
+    length: u32,
     add: u32,
 }
 // SAFETY: the kernel's structure. One scene breaks the promise on purpose, within the emulator's red zone.
@@ -60,13 +60,13 @@ fn act(scene: &str) -> Result<(), Error> {
         }
         "overrun" => {
             let block = Block::new(&context, 32 * 4)?;
-            let args = Count { out: block.address(), count: 33, add: 1 };
+            let args = Count { out: block.address(), length: 33, add: 1 };
             let launch = Launch { grid: [1, 1, 1], threads: 64, shared_bytes: 0, overlap: false };
             stream.launch(&kernels.function("lab_count")?, launch, &args)
         }
         "lose" => {
             let block = Block::new(&context, 64 * 4)?;
-            let args = Count { out: block.address(), count: 64, add: 1 };
+            let args = Count { out: block.address(), length: 64, add: 1 };
             let launch = Launch { grid: [1, 1, 1], threads: 64, shared_bytes: 0, overlap: true };
             let count = kernels.function("lab_count")?;
             stream.launch(&count, launch, &args)?;

@@ -74,15 +74,15 @@ pub enum Error {
     )]
     Refused {
         /// Translation unit.
-        unit: String,
+        unit: Box<str>,
         /// As 87.
         arch: u32,
         /// Name and version of the compiler.
-        compiler: String,
+        compiler: Box<str>,
         /// The code's name.
-        name: String,
+        name: Box<str>,
         /// The code's text.
-        text: String,
+        text: Box<str>,
     },
     /// A kernel that no loaded cubin has.
     #[error("no kernel is called {name}: the cubins are of another version; build the program again")]
@@ -134,9 +134,9 @@ pub enum Error {
         /// Its result.
         code: i32,
         /// The result's name.
-        name: String,
+        name: Box<str>,
         /// The result's text.
-        text: String,
+        text: Box<str>,
         /// What to do.
         remedy: &'static str,
     },
@@ -145,7 +145,7 @@ pub enum Error {
 impl Error {
     /// A failure before the driver can be asked for names.
     pub(crate) fn bare(call: &'static str, code: Code) -> Error {
-        let (name, text) = ("unknown".to_owned(), "no text".to_owned());
+        let (name, text) = ("unknown".into(), "no text".into());
         Error::Call { call, code, name, text, remedy: remedy(code) }
     }
 
@@ -199,15 +199,15 @@ impl Api {
     }
 
     /// Name and text of a code.
-    pub(crate) fn describe(&self, code: Code) -> (String, String) {
+    pub(crate) fn describe(&self, code: Code) -> (Box<str>, Box<str>) {
         let ask = |get: unsafe extern "C" fn(Code, *mut *const c_char) -> Code, other: &str| {
             let mut at = ptr::null();
             // SAFETY: the driver gives a string that is never freed, or null for codes it does not know.
             unsafe {
                 if get(code, &raw mut at) != 0 || at.is_null() {
-                    return other.to_owned();
+                    return other.into();
                 }
-                CStr::from_ptr(at).to_string_lossy().into_owned()
+                CStr::from_ptr(at).to_string_lossy().into()
             }
         };
         (ask(self.get_error_name, "an unnamed error"), ask(self.get_error_string, "no text"))

@@ -93,9 +93,9 @@ impl Kernels {
 fn load(context: &Context, cubin: &Cubin) -> Result<Module, Error> {
     Module::load(context, cubin.bytes).map_err(|error| match error {
         Error::Call { code, name, text, .. } if REFUSALS.contains(&code) => Error::Refused {
-            unit: cubin.unit.to_owned(),
+            unit: cubin.unit.into(),
             arch: cubin.arch,
-            compiler: COMPILER.unwrap_or("a C++ compiler").to_owned(),
+            compiler: COMPILER.unwrap_or("a C++ compiler").into(),
             name,
             text,
         },

@@ -1,10 +1,14 @@
 //! Builds the emulator: the kernels and `emulator/*.cpp` by a C++ compiler, as a library that stands in for
 //! the CUDA driver. For tests and `cargo xtask emulator`, which includes this file.
 
+mod sources;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sources::Hash;
 
 /// Where sources and headers lie in the crate's folder.
 const FOLDERS: [&str; 2] = ["kernels", "emulator"];
@@ -34,12 +38,12 @@ pub fn build(home: &Path, cache: &Path) -> Result<Option<PathBuf>, String> {
     let lock = std::fs::File::create(cache.join("lock")).map_err(at(cache))?;
     lock.lock().map_err(at(cache))?;
 
+    let folders = FOLDERS.map(|folder| home.join(folder));
     let mut objects = Vec::new();
-    for folder in FOLDERS {
-        let folder = home.join(folder);
+    for folder in &folders {
         let mut sources = Vec::new();
-        for entry in folder.read_dir().map_err(at(&folder))? {
-            sources.push(entry.map_err(at(&folder))?.path());
+        for entry in folder.read_dir().map_err(at(folder))? {
+            sources.push(entry.map_err(at(folder))?.path());
         }
         sources.sort();
         sources.retain(|path| path.extension().is_some_and(|e| e == "cu" || e == "cpp"));
@@ -48,18 +52,18 @@ pub fn build(home: &Path, cache: &Path) -> Result<Option<PathBuf>, String> {
             if source.extension().is_some_and(|e| e == "cu") && !wanted(&stem) {
                 continue;
             }
-            let mut hash = Hash::new();
+            let mut hash = Hash::NEW;
             hash.add(version.as_bytes());
             hash.add(OPTIONS.join(" ").as_bytes());
-            add_file(&mut hash, home, &source, &mut Vec::new())?;
-            objects.push((source, cache.join(format!("{stem}-{:016x}.o", hash.0))));
+            hash.add_file(&source, &folders)?;
+            objects.push((source, cache.join(format!("{stem}-{}.o", hash.digits()))));
         }
     }
-    let mut all = Hash::new();
+    let mut all = Hash::NEW;
     for (_, object) in &objects {
         all.add(object.as_os_str().as_encoded_bytes());
     }
-    let library = cache.join(format!("libcuda-{:016x}.so", all.0));
+    let library = cache.join(format!("libcuda-{}.so", all.digits()));
     if library.exists() {
         return Ok(Some(library));
     }
@@ -70,7 +74,7 @@ pub fn build(home: &Path, cache: &Path) -> Result<Option<PathBuf>, String> {
         .args(["-shared", "-pthread", "-o"])
         .arg(&unfinished)
         .args(objects.iter().map(|(_, object)| object));
-    finish(command.output().map_err(at(Path::new(compiler)))?, "linking the emulator")?;
+    finish(&command.output().map_err(at(Path::new(compiler)))?, "linking the emulator")?;
     std::fs::rename(&unfinished, &library).map_err(at(&library))?;
     Ok(Some(library))
 }
@@ -126,51 +130,13 @@ fn compile_one(compiler: &str, home: &Path, source: &Path, object: &Path) -> Res
     }
     command.args(["-x", "c++", "-c", "-o"]).arg(&unfinished).arg(source);
     let output = command.output().map_err(|e| format!("{compiler}: {e}"))?;
-    finish(output, &source.display().to_string())?;
+    finish(&output, &source.display().to_string())?;
     std::fs::rename(&unfinished, object).map_err(|e| format!("{}: {e}", object.display()))
 }
 
-fn finish(output: Output, what: &str) -> Result<(), String> {
+fn finish(output: &Output, what: &str) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
     Err(format!("{what}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
-}
-
-/// Adds a file and what it includes in quotes, each once.
-fn add_file(hash: &mut Hash, home: &Path, file: &Path, seen: &mut Vec<PathBuf>) -> Result<(), String> {
-    let fail = |error| format!("{}: {error}", file.display());
-    let file = file.canonicalize().map_err(fail)?;
-    if seen.contains(&file) {
-        return Ok(());
-    }
-    seen.push(file.clone());
-    let text = std::fs::read_to_string(&file).map_err(fail)?;
-    hash.add(text.as_bytes());
-    for line in text.lines() {
-        let Some(rest) = line.trim().strip_prefix("#include \"") else { continue };
-        let name = rest.trim_end_matches('"');
-        let beside = file.parent().map(|folder| folder.join(name));
-        let named = FOLDERS.iter().map(|folder| home.join(folder).join(name));
-        // What is nowhere is the compiler's to complain about.
-        if let Some(path) = beside.into_iter().chain(named).find(|path| path.exists()) {
-            add_file(hash, home, &path, seen)?;
-        }
-    }
-    Ok(())
-}
-
-/// FNV-1a.
-struct Hash(u64);
-
-impl Hash {
-    fn new() -> Hash {
-        Hash(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes.iter().chain(&[0]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
