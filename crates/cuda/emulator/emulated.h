@@ -172,6 +172,8 @@ DEVICE i32 dot2_ss_lo(u32 a, u32 b, i32 c) {
 }
 DEVICE i32 dot2_ss_hi(u32 a, u32 b, i32 c) { return dot2_ss_lo(a, b >> 16, c); }
 DEVICE u32 rotate_left(u32 word, u32 count) { return word << (count & 31) | word >> (-count & 31); }
+DEVICE u32 and_or(u32 a, u32 mask, u32 more) { return (a & mask) | more; }
+DEVICE u32 and_xor(u32 a, u32 mask, u32 more) { return (a & mask) ^ more; }
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 pick) {
     u64 both = static_cast<u64>(b) << 32 | a;
     u32 out = 0;

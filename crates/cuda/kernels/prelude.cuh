@@ -185,6 +185,18 @@ DEVICE u32 rotate_left(u32 word, u32 count) { return __funnelshift_l(word, word,
 // Bytes picked from the eight of a (0..3) and b (4..7) by the nibbles of `pick`.
 DEVICE u32 pick_bytes(u32 a, u32 b, u32 pick) { return __byte_perm(a, b, pick); }
 
+// (a & mask) | more and (a & mask) ^ more as one instruction each: with two constants the compiler makes two.
+DEVICE u32 and_or(u32 a, u32 mask, u32 more) {
+    u32 d;
+    asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(d) : "r"(a), "r"(mask), "r"(more));
+    return d;
+}
+DEVICE u32 and_xor(u32 a, u32 mask, u32 more) {
+    u32 d;
+    asm("lop3.b32 %0, %1, %2, %3, 0x6A;" : "=r"(d) : "r"(a), "r"(mask), "r"(more));
+    return d;
+}
+
 // d = A·B + d for 16 rows of 32 unsigned bytes and 8 columns of 32 signed bytes.
 DEVICE void mma_us(I32x4 &d, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
     asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
