@@ -10,13 +10,13 @@ struct DotF16 {
     struct Regs {
         Words4 w[4];
     };
-    static DEVICE void load(Regs &r, const u8 *tile, u32 step) {
+    static METHOD void load(Regs &r, const u8 *tile, u32 step) {
         UNROLL for (u32 t = 0; t < 4; t++) r.w[t] = words(tile, step, t);
     }
-    static DEVICE Words4 words(const u8 *tile, u32 step, u32 t) {
+    static METHOD Words4 words(const u8 *tile, u32 step, u32 t) {
         return load_stream(reinterpret_cast<const Words4 *>(tile + (2 * step + (lane() >> 4)) * 1024 + (lane() & 15) * 16 + t * 256));
     }
-    static DEVICE float dot(Regs &r, const Staged &, u32 tile, u32 step, const Next &next) {
+    static METHOD float dot(Regs &r, const Staged &, u32 tile, u32 step, const Next &next) {
         u32 x = (tile * 256 + (2 * step + (lane() >> 4)) * 32) * 4;
         float sum = 0.0f;
         UNROLL for (u32 t = 0; t < 4; t++) {

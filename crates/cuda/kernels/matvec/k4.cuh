@@ -41,8 +41,8 @@ struct DotQ4K {
     static constexpr u32 FORMAT = Q4_K, STEPS = 1;
     static constexpr bool FLOATS = false;
     using Regs = K4;
-    static DEVICE void load(Regs &r, const u8 *tile, u32) { k4_load(r, tile); }
-    static DEVICE float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
+    static METHOD void load(Regs &r, const u8 *tile, u32) { k4_load(r, tile); }
+    static METHOD float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
         u32 scales, mins, factors = r.header.x;
         k4_scales(r.header, scales, mins);
         r.header = k4_header(next.tile);
@@ -79,11 +79,11 @@ struct DotQ5K {
         K4 k4;
         Words4 fifth;
     };
-    static DEVICE void load(Regs &r, const u8 *tile, u32) {
+    static METHOD void load(Regs &r, const u8 *tile, u32) {
         k4_load(r.k4, tile);
         r.fifth = load_stream(reinterpret_cast<const Words4 *>(tile + 2304 + lane() * 16));
     }
-    static DEVICE float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
+    static METHOD float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
         u32 scales, mins, factors = r.k4.header.x;
         k4_scales(r.k4.header, scales, mins);
         i32 high = 0, low = 0;

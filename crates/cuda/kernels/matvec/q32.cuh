@@ -12,18 +12,18 @@ struct DotQ8_0 {
         Words4 codes[4];
         u32 d;
     };
-    static DEVICE void load(Regs &r, const u8 *tile, u32 step) {
+    static METHOD void load(Regs &r, const u8 *tile, u32 step) {
         UNROLL for (u32 i = 0; i < 4; i++) r.codes[i] = codes(tile, step, i);
         r.d = scales(tile, step);
     }
-    static DEVICE Words4 codes(const u8 *tile, u32 step, u32 i) {
+    static METHOD Words4 codes(const u8 *tile, u32 step, u32 i) {
         const u8 *plane = tile + 256 + (lane() >> 4) * 512 + (lane() & 15) * 16 + step * 2048;
         return load_stream(reinterpret_cast<const Words4 *>(plane + i / 2 * 1024 + i % 2 * 256));
     }
-    static DEVICE u32 scales(const u8 *tile, u32 step) {
+    static METHOD u32 scales(const u8 *tile, u32 step) {
         return load_stream(reinterpret_cast<const u32 *>(tile + (lane() & 15) * 16 + (lane() >> 4) * 8 + step * 4));
     }
-    static DEVICE float dot(Regs &r, const Staged &at, u32 tile, u32 step, const Next &next) {
+    static METHOD float dot(Regs &r, const Staged &at, u32 tile, u32 step, const Next &next) {
         float sum = 0.0f;
         u32 d = r.d;
         r.d = scales(next.tile, next.step);
@@ -54,13 +54,13 @@ struct DotQ4_0 {
         Words4 codes[4];
         Words2 d;
     };
-    static DEVICE void load(Regs &r, const u8 *tile, u32) {
+    static METHOD void load(Regs &r, const u8 *tile, u32) {
         r.d = scales(tile);
         UNROLL for (u32 j = 0; j < 4; j++) r.codes[j] = codes(tile, j);
     }
-    static DEVICE Words2 scales(const u8 *tile) { return load_stream(reinterpret_cast<const Words2 *>(tile + (lane() & 15) * 16 + (lane() >> 4) * 8)); }
-    static DEVICE Words4 codes(const u8 *tile, u32 j) { return load_stream(reinterpret_cast<const Words4 *>(tile + 256 + j * 512 + lane() * 16)); }
-    static DEVICE float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
+    static METHOD Words2 scales(const u8 *tile) { return load_stream(reinterpret_cast<const Words2 *>(tile + (lane() & 15) * 16 + (lane() >> 4) * 8)); }
+    static METHOD Words4 codes(const u8 *tile, u32 j) { return load_stream(reinterpret_cast<const Words4 *>(tile + 256 + j * 512 + lane() * 16)); }
+    static METHOD float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
         float sum = 0.0f;
         Words2 d = r.d;
         r.d = scales(next.tile);

@@ -13,18 +13,18 @@ struct DotQ6K {
         Words2 scales;
         u16 d;
     };
-    static DEVICE Words4 low(const u8 *tile, u32 j) { return load_stream(reinterpret_cast<const Words4 *>(tile + j * 512 + lane() * 16)); }
-    static DEVICE Words4 high(const u8 *tile, u32 c) { return load_stream(reinterpret_cast<const Words4 *>(tile + 2048 + c * 512 + lane() * 16)); }
-    static DEVICE void factors(Regs &r, const u8 *tile) {
+    static METHOD Words4 low(const u8 *tile, u32 j) { return load_stream(reinterpret_cast<const Words4 *>(tile + j * 512 + lane() * 16)); }
+    static METHOD Words4 high(const u8 *tile, u32 c) { return load_stream(reinterpret_cast<const Words4 *>(tile + 2048 + c * 512 + lane() * 16)); }
+    static METHOD void factors(Regs &r, const u8 *tile) {
         r.scales = load_stream(reinterpret_cast<const Words2 *>(tile + 3072 + lane() * 8));
         r.d = load_stream(reinterpret_cast<const u16 *>(tile + 3328 + (lane() & 15) * 2));
     }
-    static DEVICE void load(Regs &r, const u8 *tile, u32) {
+    static METHOD void load(Regs &r, const u8 *tile, u32) {
         UNROLL for (u32 j = 0; j < 4; j++) r.low[j] = low(tile, j);
         UNROLL for (u32 c = 0; c < 2; c++) r.high[c] = high(tile, c);
         factors(r, tile);
     }
-    static DEVICE float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
+    static METHOD float dot(Regs &r, const Staged &at, u32 tile, u32, const Next &next) {
         i32 sum_high = 0, sum_low = 0;
         UNROLL for (u32 j = 0; j < 4; j++) {
             u32 x = tile * 256 + (2 * j + (lane() >> 4)) * 32;

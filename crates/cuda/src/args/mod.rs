@@ -6,6 +6,7 @@
 pub mod attend;
 pub mod begin;
 pub mod common;
+pub mod matvec;
 pub mod pointwise;
 pub mod rope;
 
