@@ -14,7 +14,7 @@ cargo=(${CARGO:-cargo})
 strip -o $out/jetson-llm target/release/jetson-llm
 rm -f $out/tests/*
 # shellcheck disable=SC2086
-"${cargo[@]}" test -p cuda --no-run --message-format=json ${CARGO_TEST_ARGS:-} 2>/dev/null |
+"${cargo[@]}" test -p cuda --no-run --message-format=json ${CARGO_TEST_ARGS:-} |
     python3 -c '
 import json, sys
 for line in sys.stdin:
@@ -24,4 +24,5 @@ for line in sys.stdin:
 ' | while read -r program name; do
     strip -o "$out/tests/$name" "$program"
 done
-du -sh .gpu .gpu/* $out/* $out/tests/* | sort -k2
+find .gpu -type f -printf '%10s %p\n' | sort -k2
+du -sh .gpu
