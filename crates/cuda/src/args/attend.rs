@@ -2,7 +2,7 @@
 
 use super::common::Address;
 use super::rope::{Cache, Rope, WIDTHS, width};
-use crate::driver::{Args, Launch};
+use crate::driver::{Args, Launch, Plain};
 
 /// Rows `first`.. of the step, all of one slot and at consecutive positions.
 #[repr(C)]
@@ -13,6 +13,9 @@ pub struct QueryTile {
     /// Number of rows, at most [`Attention::tile_rows`].
     pub rows: u32,
 }
+
+// SAFETY: two u32 without padding; any bits are a value.
+unsafe impl Plain for QueryTile {}
 
 /// In [`AttendArgs::output_row`]: the row's result is not wanted.
 pub const NOWHERE: u32 = u32::MAX;
