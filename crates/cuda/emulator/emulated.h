@@ -238,6 +238,8 @@ DEVICE u32 halves_add(u32 a, u32 b) {
 DEVICE u32 halves_mul(u32 a, u32 b) {
     return floats_to_halves(half_to_float(a) * half_to_float(b), half_to_float(a >> 16) * half_to_float(b >> 16));
 }
+DEVICE u32 half_twice(u32 pair) { return (pair & 0xFFFF) * 0x10001; }
+DEVICE u32 half_high_twice(u32 pair) { return (pair >> 16) * 0x10001; }
 
 DEVICE float bits_to_float(u32 bits) {
     float f;

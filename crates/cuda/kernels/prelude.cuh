@@ -253,6 +253,17 @@ DEVICE u32 halves_mul(u32 a, u32 b) {
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
     return d;
 }
+// One half of a pair twice. Written as moves: arithmetic on halves then reads the half where it is.
+DEVICE u32 half_twice(u32 pair) {
+    u32 d;
+    asm("{.reg .b16 lo, hi; mov.b32 {lo, hi}, %1; mov.b32 %0, {lo, lo};}" : "=r"(d) : "r"(pair));
+    return d;
+}
+DEVICE u32 half_high_twice(u32 pair) {
+    u32 d;
+    asm("{.reg .b16 lo, hi; mov.b32 {lo, hi}, %1; mov.b32 %0, {hi, hi};}" : "=r"(d) : "r"(pair));
+    return d;
+}
 
 // ---- floats ---------------------------------------------------------------------------------------------
 
@@ -304,9 +315,6 @@ DEVICE void publish(u64 *at, u64 value) {
 
 DEVICE float half_low(u32 pair) { return half_to_float(static_cast<u16>(pair)); }
 DEVICE float half_high(u32 pair) { return half_to_float(static_cast<u16>(pair >> 16)); }
-// The same half twice.
-DEVICE u32 half_twice(u32 low) { return pick_bytes(low, 0, 0x1010); }
-DEVICE u32 half_high_twice(u32 pair) { return pick_bytes(pair, 0, 0x3232); }
 
 // Sum and maximum over the 32 lanes; every lane gets the same.
 DEVICE float warp_sum(float value) {
