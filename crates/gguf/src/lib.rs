@@ -22,6 +22,7 @@ mod write;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use quant::Format;
@@ -194,6 +195,14 @@ impl Gguf {
     /// Drops the system's cached pages of a tensor that will not be read again: a hint that keeps a
     /// load from filling memory with the file beside the weights.
     pub fn forget(&self, tensor: &Tensor) {
-        self.shards[usize::from(tensor.shard)].source.forget(tensor.offset, tensor.bytes);
+        self.forget_range(tensor, 0..tensor.bytes);
+    }
+
+    /// [`Gguf::forget`] for some of a tensor's bytes. Pages that are only partly in the range stay; what is
+    /// beyond the tensor is left alone.
+    pub fn forget_range(&self, tensor: &Tensor, bytes: Range<u64>) {
+        let end = bytes.end.min(tensor.bytes);
+        let len = end.saturating_sub(bytes.start);
+        self.shards[usize::from(tensor.shard)].source.forget(tensor.offset + end - len, len);
     }
 }

@@ -13,9 +13,8 @@ pub(super) fn to_f16(from: Format, bytes: &[u8], out: &mut [u8; f16::STRETCH]) -
     let count = bytes.len() / from.block_bytes();
     from.decode(bytes, &mut weights[..count]);
     quant::f16::encode(&weights[..count], &mut out[..2 * count]);
-    let lost = |(half, weight): (&[u8; 2], &f32)| {
-        Half::from_le_bytes(*half).is_infinite() && weight.is_finite()
-    };
+    let lost =
+        |(half, weight): (&[u8; 2], &f32)| Half::from_le_bytes(*half).is_infinite() && weight.is_finite();
     match out.as_chunks::<2>().0.iter().zip(&weights).position(lost) {
         Some(column) => Err((column, weights[column])),
         None => Ok(()),
@@ -24,11 +23,7 @@ pub(super) fn to_f16(from: Format, bytes: &[u8], out: &mut [u8; f16::STRETCH]) -
 
 /// Everything else. Formats of one scale and no minimum every 32 weights keep their codes, which are exact
 /// where the scale is a half float; the others are rounded anew.
-pub(super) fn to_q8_0(
-    from: Format,
-    bytes: &[u8],
-    out: &mut [u8; q8_0::STRETCH],
-) -> Result<(), (usize, f32)> {
+pub(super) fn to_q8_0(from: Format, bytes: &[u8], out: &mut [u8; q8_0::STRETCH]) -> Result<(), (usize, f32)> {
     let (len, sub) = (from.block_len(), from.sub_len());
     let (mut codes, mut scales, mut mins) = ([0; COLS], [0.0; 16], [0.0; 16]);
     for (b, block) in bytes.chunks_exact(from.block_bytes()).enumerate() {

@@ -271,8 +271,11 @@ fn convert_rows<const S: usize, const T: usize>(
         for (row, bytes) in rows.iter().enumerate() {
             let mut stretch = [0; S];
             let bytes = &bytes[c * width..bytes.len().min((c + 1) * width)];
-            convert(from, bytes, &mut stretch)
-                .map_err(|(column, value)| Overflow { row, column: c * COLS + column, value })?;
+            convert(from, bytes, &mut stretch).map_err(|(column, value)| Overflow {
+                row,
+                column: c * COLS + column,
+                value,
+            })?;
             put(&stretch, row, tile);
         }
     }

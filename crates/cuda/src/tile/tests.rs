@@ -125,7 +125,10 @@ fn rows_come_back_bit_for_bit_and_padding_is_zero() {
                 for row in 0..ROWS {
                     unpack_row(tile, &tiles, row, &mut out);
                     let real = rows.get(row).map_or(vec![], |row| decoded(format, row, cols));
-                    assert!(same(&out[..real.len()], &real), "{format}: row {row} of {count}, {cols} columns");
+                    assert!(
+                        same(&out[..real.len()], &real),
+                        "{format}: row {row} of {count}, {cols} columns"
+                    );
                     assert!(out[real.len()..].iter().all(|&x| x == 0.0), "{format}: padding of row {row}");
                     unpack_row(tile, &tiles, row, &mut out[..cols]);
                     assert!(same(&out[..real.len()], &real), "{format}: without its padding");
@@ -190,9 +193,10 @@ fn place(format: TileFormat, row: usize, column: usize) -> Place {
     };
     match format {
         TileFormat::Q4K => header(vec![nibble(256)]),
-        TileFormat::Q5K => {
-            header(vec![nibble(256), bits(2304 + lane * 16 + j * 4 + i, if high == 1 { 4 + t } else { t }, 1)])
-        }
+        TileFormat::Q5K => header(vec![
+            nibble(256),
+            bits(2304 + lane * 16 + j * 4 + i, if high == 1 { 4 + t } else { t }, 1),
+        ]),
         TileFormat::Q6K => {
             let w = 2 * (j % 2) + high;
             Place {
@@ -207,11 +211,9 @@ fn place(format: TileFormat, row: usize, column: usize) -> Place {
             halves: vec![row * 16 + 2 * (p * 4 + j)],
             ..Place::default()
         },
-        TileFormat::Q4_0 => Place {
-            code: vec![nibble(256)],
-            halves: vec![row * 16 + 2 * (p * 4 + j)],
-            ..Place::default()
-        },
+        TileFormat::Q4_0 => {
+            Place { code: vec![nibble(256)], halves: vec![row * 16 + 2 * (p * 4 + j)], ..Place::default() }
+        }
         TileFormat::F16 => {
             let order = [0, 2, 1, 3, 16, 18, 17, 19];
             let at = order.iter().position(|&k| k == 16 * high + i).expect("eight columns of word t");
