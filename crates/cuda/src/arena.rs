@@ -78,6 +78,14 @@ impl Arena {
         self.block(spot).address() + spot.offset as u64
     }
 
+    /// The piece around an address, and the address's offset in it.
+    pub fn find(&self, address: u64) -> Option<(&Block, usize)> {
+        let offset = |block: &Block| address.checked_sub(block.address()).map(|offset| offset as usize);
+        let around = |block: &&Block| offset(block).is_some_and(|offset| offset < block.bytes());
+        let block = self.pieces.iter().find(around)?;
+        Some((block, offset(block)?))
+    }
+
     /// Allocations made.
     pub fn pieces(&self) -> usize {
         self.pieces.len()

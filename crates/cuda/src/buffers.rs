@@ -3,10 +3,11 @@
 //! Every address is fixed when a plan is loaded: launches and recorded graphs keep them. All activations
 //! are f32 `[rows][width]`.
 
-use crate::args;
 use crate::driver::{Block, Context, Error};
 use crate::kv;
 use crate::lower::{FEW, Finish, Input, Place, Program, Regime, Stage, Step};
+use crate::products::Form;
+use crate::rows::{Array, Splits, State};
 use crate::tile::ALIGN;
 use model::Plan;
 use model::plan::Buf;
@@ -19,14 +20,16 @@ pub(crate) enum Name {
     Place(Place),
     /// Staged activations.
     Stage(Stage),
-    /// Cosines and sines of every row: f32 `[rope][rows][half][2]`.
-    Turns,
-    /// u32 `[token, position, slot, select][rows]`, by regime.
+    /// Cosines and sines of a rotation: f32 `[rows][half][2]`.
+    Turns(usize),
+    /// What a step is told, by regime: see [`State`].
     State(Regime),
     /// u32 `[slot][group][page]`.
     Tables,
     /// What blocks of attention leave for each other.
     Partials,
+    /// How many blocks of attention have arrived: zero between launches.
+    Arrived,
 }
 
 /// Offsets of everything, and the length.
@@ -34,7 +37,7 @@ pub(crate) enum Name {
 pub(crate) struct Layout {
     entries: Vec<(Name, usize, usize)>,
     pub(crate) bytes: usize,
-    /// Rows of `Turns`, and of a state.
+    /// Most rows of a step.
     pub(crate) rows: usize,
     pub(crate) logit_rows: usize,
 }
@@ -45,12 +48,11 @@ impl Layout {
         plan: &Plan,
         options: &LoadOptions,
         cache: &kv::Shape,
-        head: usize,
+        splits: &Splits,
         programs: &[(Regime, Program)],
     ) -> Layout {
         let rows = options.rows.max(1);
-        let mut layout =
-            Layout { rows, logit_rows: options.logit_rows.clamp(1, rows), ..Layout::default() };
+        let mut layout = Layout { rows, logit_rows: options.logit_rows.clamp(1, rows), ..Layout::default() };
         for &(regime, ref program) in programs {
             let most = match regime {
                 Regime::One => 1,
@@ -63,12 +65,14 @@ impl Layout {
                 }
             }
         }
-        let half = plan.ropes.iter().map(|rope| rope.frequency.len()).max().unwrap_or(0);
-        layout.add(Name::Turns, plan.ropes.len() * rows * half * 8);
-        layout.add(Name::State(Regime::Few), State::bytes(rows.min(FEW)));
-        layout.add(Name::State(Regime::Many), State::bytes(rows));
+        for (i, rope) in plan.ropes.iter().enumerate() {
+            layout.add(Name::Turns(i), rows * rope.frequency.len() * 8);
+        }
+        layout.add(Name::State(Regime::Few), State { rows: rows.min(FEW) }.bytes());
+        layout.add(Name::State(Regime::Many), State { rows }.bytes());
         layout.add(Name::Tables, cache.entries() * 4);
-        layout.add(Name::Partials, args::partial_bytes(plan, options, head));
+        layout.add(Name::Partials, splits.partial_bytes());
+        layout.add(Name::Arrived, splits.arrived_bytes());
         layout
     }
 
@@ -98,7 +102,7 @@ impl Layout {
                 }
             }
             Step::Attend { staged: true, .. } => {
-                self.stage(regime, Stage::Main, plan.shape.width(Buf::A), rows);
+                self.stage(regime, Stage::Attended, plan.shape.width(Buf::A), rows);
             }
             Step::Attend { staged: false, .. } => self.place(plan, Place::A, rows),
             Step::Residual { .. } | Step::Store(_) | Step::Gate { .. } => {}
@@ -112,16 +116,13 @@ impl Layout {
     }
 
     fn place(&mut self, plan: &Plan, place: Place, rows: usize) {
+        // Logits of a step are never more than asked for.
+        let rows = if place == Place::Logits { rows.min(self.logit_rows) } else { rows };
         self.add(Name::Place(place), rows * width(plan, place) * 4);
     }
 
     fn stage(&mut self, regime: Regime, stage: Stage, width: usize, rows: usize) {
-        let bytes = match regime {
-            Regime::One => 0,
-            Regime::Few => args::stage8_bytes(width),
-            Regime::Many => args::stage_f16_bytes(width, rows),
-        };
-        self.add(Name::Stage(stage), bytes);
+        self.add(Name::Stage(stage), Form::room(regime, width, rows));
     }
 
     /// Room for at least `bytes` under a name. Offsets are settled by the last call for each, so nobody
@@ -139,10 +140,14 @@ impl Layout {
         }
     }
 
+    /// Bytes from the start of the allocation, of what is written at all.
+    pub(crate) fn find(&self, name: Name) -> Option<usize> {
+        self.entries.iter().find(|(known, ..)| *known == name).map(|(_, offset, _)| *offset)
+    }
+
     /// Bytes from the start of the allocation.
     pub(crate) fn offset(&self, name: Name) -> usize {
-        let found = self.entries.iter().find(|(known, ..)| *known == name);
-        found.expect("the layout was made from the same programs").1
+        self.find(name).expect("the layout was made from the same programs")
     }
 }
 
@@ -161,34 +166,6 @@ pub(crate) fn width(plan: &Plan, place: Place) -> usize {
     })
 }
 
-/// Where the parts of a step's state lie: u32 arrays of `rows` entries each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct State {
-    pub(crate) rows: usize,
-}
-
-impl State {
-    pub(crate) const TOKEN: usize = 0;
-    pub(crate) const POSITION: usize = 1;
-    pub(crate) const SLOT: usize = 2;
-    pub(crate) const SELECT: usize = 3;
-    const ARRAYS: usize = 4;
-
-    /// Entries of all arrays.
-    pub(crate) fn entries(self) -> usize {
-        State::ARRAYS * self.rows
-    }
-
-    /// Index of an array's first entry.
-    pub(crate) fn at(self, array: usize) -> usize {
-        array * self.rows
-    }
-
-    fn bytes(rows: usize) -> usize {
-        State { rows }.entries() * 4
-    }
-}
-
 /// The allocation.
 pub(crate) struct Buffers {
     pub(crate) layout: Layout,
@@ -205,6 +182,11 @@ impl Buffers {
         self.block.address() + self.layout.offset(name) as u64
     }
 
+    /// The address of what may not be written at all.
+    pub(crate) fn find(&self, name: Name) -> Option<u64> {
+        self.layout.find(name).map(|offset| self.block.address() + offset as u64)
+    }
+
     pub(crate) fn place(&self, place: Place) -> u64 {
         self.address(Name::Place(place))
     }
@@ -218,7 +200,7 @@ impl Buffers {
     }
 
     /// Address of an array of a regime's state.
-    pub(crate) fn array(&self, regime: Regime, array: usize) -> u64 {
+    pub(crate) fn array(&self, regime: Regime, array: Array) -> u64 {
         let (name, state) = self.state(regime);
         self.address(name) + 4 * state.at(array) as u64
     }

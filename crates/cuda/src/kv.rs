@@ -10,32 +10,24 @@ use model::Plan;
 use model::runner::{LoadOptions, PAGE};
 use std::ops::Range;
 
-/// Head widths that attention is compiled for.
-pub const HEADS: [usize; 5] = [32, 64, 96, 128, 256];
-
-/// The compiled width that holds a head of `head_dim`, if there is one.
-pub fn padded_head(head_dim: usize) -> Option<usize> {
-    HEADS.into_iter().find(|&width| width >= head_dim)
-}
-
 /// Sizes of the cache, known before anything is allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Halves from one page of a group to the next, by group.
-    pub page: Vec<usize>,
+    pub(crate) page: Vec<usize>,
     /// Halves of one layer of a page.
-    pub layer: usize,
+    pub(crate) layer: usize,
     /// Pages of each group.
-    pub pages: usize,
+    pub(crate) pages: usize,
     /// Sequences.
-    pub slots: usize,
+    pub(crate) slots: usize,
     /// Group and place in it of every layer.
-    pub homes: Vec<(usize, usize)>,
+    pub(crate) homes: Vec<(usize, usize)>,
 }
 
 impl Shape {
     /// Of `plan` with `options`; `head` is the padded width.
-    pub fn new(plan: &Plan, options: &LoadOptions, head: usize) -> Shape {
+    pub(crate) fn new(plan: &Plan, options: &LoadOptions, head: usize) -> Shape {
         let layer = 2 * plan.shape.kv_heads * PAGE * head;
         let mut homes = vec![(0, 0); plan.shape.layers];
         for (g, group) in plan.kv.iter().enumerate() {
@@ -48,23 +40,23 @@ impl Shape {
     }
 
     /// Bytes of a group's pages.
-    pub fn group_bytes(&self, group: usize) -> u64 {
+    pub(crate) fn group_bytes(&self, group: usize) -> u64 {
         (self.page[group] * self.pages * 2) as u64
     }
 
     /// Bytes of all pages.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         (0..self.page.len()).map(|group| self.group_bytes(group)).sum()
     }
 
     /// Entries of all tables.
-    pub fn entries(&self) -> usize {
+    pub(crate) fn entries(&self) -> usize {
         self.slots * self.page.len() * self.pages
     }
 }
 
 /// Pages and tables.
-pub struct Kv {
+pub(crate) struct Kv {
     shape: Shape,
     groups: Vec<Block>,
     tables: Pinned<u32>,
@@ -79,7 +71,7 @@ impl Kv {
     ///
     /// # Errors
     /// The driver's.
-    pub fn new(context: &Context, stream: &Stream, shape: Shape) -> Result<Kv, Error> {
+    pub(crate) fn new(context: &Context, stream: &Stream, shape: Shape) -> Result<Kv, Error> {
         let mut groups = vec![];
         for group in 0..shape.page.len() {
             let block = Block::new(context, shape.group_bytes(group) as usize)?;
@@ -97,17 +89,17 @@ impl Kv {
     }
 
     /// The sizes.
-    pub fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         &self.shape
     }
 
     /// Where a group's pages begin.
-    pub fn pages(&self, group: usize) -> u64 {
+    pub(crate) fn pages(&self, group: usize) -> u64 {
         self.groups[group].address()
     }
 
     /// Bytes of pages.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.groups.iter().map(|block| block.bytes() as u64).sum()
     }
 
@@ -115,7 +107,7 @@ impl Kv {
     ///
     /// # Panics
     /// For slots, groups and pages that there are not.
-    pub fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
+    pub(crate) fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
         let of_group = self.shape.pages;
         assert!(slot < self.shape.slots && group < self.groups.len(), "a slot and group of this runner");
         assert!(pages.iter().all(|&page| (page as usize) < of_group), "pages of this runner");
@@ -125,10 +117,10 @@ impl Kv {
         let range = start..start + pages.len();
         self.tables.as_mut_slice()[range.clone()].copy_from_slice(pages);
         let changed = &mut self.changed[list];
-        if range.is_empty() {
+        if pages.is_empty() {
             return;
         }
-        if changed.is_empty() {
+        if changed.start == changed.end {
             self.dirty.push(list);
             *changed = range;
         } else {
@@ -140,7 +132,7 @@ impl Kv {
     ///
     /// # Errors
     /// The driver's; then the device is lost.
-    pub fn update(&mut self, stream: &Stream, block: &Block, offset: usize) -> Result<(), Error> {
+    pub(crate) fn update(&mut self, stream: &Stream, block: &Block, offset: usize) -> Result<(), Error> {
         while let Some(list) = self.dirty.pop() {
             let range = std::mem::take(&mut self.changed[list]);
             block.write_later(stream, offset + range.start * 4, &self.tables, range)?;
@@ -155,7 +147,7 @@ impl Kv {
     ///
     /// # Panics
     /// For pages that there are not.
-    pub fn copy_page(&self, stream: &Stream, group: usize, from: u32, to: u32) -> Result<(), Error> {
+    pub(crate) fn copy_page(&self, stream: &Stream, group: usize, from: u32, to: u32) -> Result<(), Error> {
         assert!((from.max(to) as usize) < self.shape.pages, "pages of this runner");
         if from == to {
             return Ok(());

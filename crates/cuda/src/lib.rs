@@ -7,11 +7,24 @@
     reason = "the driver is a C library and kernels take addresses; every block says why it may"
 )]
 
+pub mod arena;
 pub mod args;
+mod buffers;
+mod check;
+mod design;
+mod device;
 pub mod driver;
 #[doc(hidden)]
 pub mod emulator;
+mod kv;
 #[doc(hidden)]
 pub mod lab;
+mod launch;
+mod lower;
+mod products;
+mod rows;
+mod runner;
 pub mod tile;
 pub mod weights;
+
+pub use device::{Cuda, CudaOptions, Error};

@@ -18,7 +18,7 @@ use std::ops::Range;
 pub(crate) const FEW: usize = 8;
 
 /// Which kernels run, by rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Regime {
     /// One row.
     One,
@@ -158,11 +158,13 @@ impl Source {
     }
 }
 
-/// The two buffers of staged activations of [`Regime::Few`] and [`Regime::Many`].
+/// The buffers of staged activations of [`Regime::Few`] and [`Regime::Many`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Of residual streams and attention.
+    /// Written by a launch of its own.
     Main,
+    /// Written by attention, which leaves the padding of its rows as it is: nobody else writes there.
+    Attended,
     /// Of gated products, which are written while [`Stage::Main`] is read.
     Gated,
 }
@@ -219,20 +221,42 @@ pub(crate) struct Attend {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     /// X = embedding rows · scale, and the turns of every rotation.
-    Begin { table: usize, scale: f32 },
+    Begin {
+        table: usize,
+        scale: f32,
+    },
     /// H = rms(x) · weight.
-    Norm { x: Place, weight: VectorId },
+    Norm {
+        x: Place,
+        weight: VectorId,
+    },
     /// x += O, or x += rms(O) · post.
-    Residual { x: Place, post: Option<VectorId> },
+    Residual {
+        x: Place,
+        post: Option<VectorId>,
+    },
     /// Into [`Stage::Main`], in the regime's form; `width` columns.
-    Stage { source: Source, width: usize },
-    Product { input: Input, targets: Vec<Target>, finish: Finish },
+    Stage {
+        source: Source,
+        width: usize,
+    },
+    Product {
+        input: Input,
+        targets: Vec<Target>,
+        finish: Finish,
+    },
     /// Head norms, rotation, cache.
     Store(Store),
-    /// A, or [`Stage::Main`] if `staged`; with `store` rotation and cache too.
-    Attend { attend: Attend, store: Option<Store>, staged: bool },
+    /// A, or [`Stage::Attended`] if `staged`; with `store` rotation and cache too.
+    Attend {
+        attend: Attend,
+        store: Option<Store>,
+        staged: bool,
+    },
     /// G = activation(G) · U.
-    Gate { activation: Activation },
+    Gate {
+        activation: Activation,
+    },
 }
 
 /// A step and the plan's op it is timed as: the last one for products that are fused with what follows.
@@ -377,7 +401,7 @@ impl Lowering<'_> {
             [op @ Op::Attend { .. }, Op::Linear { input: Buf::A, .. }, ..] if self.regime == Regime::Many => {
                 let attend = attend(op).expect("just matched");
                 self.push(Step::Attend { attend, store: None, staged: true }, at);
-                self.staged = Some((Buf::A, Stage::Main));
+                self.staged = Some((Buf::A, Stage::Attended));
                 Some(1)
             }
             _ => None,
@@ -430,8 +454,7 @@ impl Lowering<'_> {
             self.push(Step::Gate { activation }, op);
             return;
         }
-        let staged =
-            self.regime == Regime::Many && matches!(next, Some(Op::Linear { input: Buf::G, .. }));
+        let staged = self.regime == Regime::Many && matches!(next, Some(Op::Linear { input: Buf::G, .. }));
         let finish = if staged { Finish::GateStaged(activation) } else { Finish::Gate(activation) };
         self.product(Buf::H, targets, finish, op);
         self.staged = staged.then_some((Buf::G, Stage::Gated));

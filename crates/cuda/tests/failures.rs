@@ -70,7 +70,7 @@ fn act(scene: &str) -> Result<(), Error> {
             let launch = Launch { grid: [1, 1, 1], threads: 64, shared_bytes: 0, overlap: true };
             let count = kernels.function("lab_count")?;
             stream.launch(&count, launch, &args)?;
-            let failed = stream.launch(&count, launch, &args).err().expect("set to fail");
+            let failed = stream.launch(&count, launch, &args).expect_err("set to fail");
             assert!(failed.is_lost(), "{failed}");
             stream.synchronize()
         }

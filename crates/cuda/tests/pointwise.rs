@@ -1,5 +1,4 @@
 //! The first kernel of a step and those between products, against `quant`'s decoder and f64.
-#![allow(unsafe_code, reason = "addresses of blocks that outlive the launch")]
 
 use cuda::args::begin::{BeginArgs, TABLES, Turns};
 use cuda::args::common::{Epilogue, Matrix};

@@ -120,6 +120,14 @@ pub enum Error {
         /// What the system said.
         cause: String,
     },
+    /// The device refused to load the model.
+    #[error("{device}: {cause}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What it said, and what helps.
+        cause: String,
+    },
     /// The backend lacks something the plan needs.
     #[error("{backend} cannot run {what}; use another --device")]
     Backend {

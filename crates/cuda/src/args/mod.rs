@@ -9,5 +9,7 @@ pub mod common;
 pub mod matvec;
 pub mod pointwise;
 pub mod rope;
+pub mod skinny;
+pub mod stage8;
 
 pub use common::{Epilogue, Matrix, Output, Source};
