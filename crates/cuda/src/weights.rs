@@ -232,7 +232,9 @@ impl Loader {
         })?;
         if self.drop_cache {
             // Pages that two strips share were not dropped with either of them.
-            sources.iter().for_each(|source| file.forget(source.tensor));
+            for source in &sources {
+                file.forget(source.tensor);
+            }
         }
         Ok(())
     }

@@ -230,6 +230,9 @@ type Put<const S: usize, const T: usize> = fn(&[u8; S], usize, &mut [u8; T]);
 /// Makes floats of a row of a tile.
 type Get<const T: usize> = fn(&[u8; T], usize, &mut [f32; COLS]);
 
+/// Makes a stretch of whole blocks of another format, or names the column and value that do not fit.
+type Convert<const S: usize> = fn(Format, &[u8], &mut [u8; S]) -> Result<(), (usize, f32)>;
+
 /// Rows into tiles, tile after tile: sixteen streams are read and a tile stays in L1 until it is full.
 #[inline(always)]
 fn place<const S: usize, const T: usize>(
@@ -257,7 +260,7 @@ fn place<const S: usize, const T: usize>(
 
 /// [`place`], each stretch converted first.
 fn convert_rows<const S: usize, const T: usize>(
-    convert: fn(Format, &[u8], &mut [u8; S]) -> Result<(), (usize, f32)>,
+    convert: Convert<S>,
     put: Put<S, T>,
     from: Format,
     rows: &[&[u8]],

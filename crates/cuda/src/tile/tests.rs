@@ -313,7 +313,9 @@ fn other_formats_become_the_nearest_tile() {
         assert_eq!(conversion == Conversion::ToF16, tile == TileFormat::F16);
         for &cols in column_counts(format) {
             let mut blocks = blocks(format, rows, cols, 5);
-            blocks.iter_mut().for_each(|row| calm(format, row));
+            for row in &mut blocks {
+                calm(format, row);
+            }
             let tiles = packed(format, &blocks, cols, 0xa5);
             assert_eq!(tiles, packed(format, &blocks, cols, 0x5a));
             let mut out = vec![f32::NAN; cols];
@@ -378,14 +380,16 @@ fn a_weight_that_would_become_infinite_is_refused_by_place_and_value() {
 #[test]
 fn packing_keeps_up_with_disks() {
     if cfg!(debug_assertions) {
-        println!("skipped: the speed of a build without optimisation says nothing");
+        eprintln!("skipped: the speed of a build without optimisation says nothing");
         return;
     }
     let cols = 4096;
     for &format in Format::ALL {
         let (tile, conversion) = TileFormat::of(format);
         let mut rows = blocks(format, ROWS, cols, 3);
-        rows.iter_mut().for_each(|row| calm(format, row));
+        for row in &mut rows {
+            calm(format, row);
+        }
         let rows = slices(&rows);
         let mut out = vec![0; tile.row_tile_bytes(cols)];
         let bytes = rows.iter().map(|row| row.len()).sum::<usize>();
@@ -399,7 +403,7 @@ fn packing_keeps_up_with_disks() {
             best = best.min(start.elapsed().as_secs_f64() / 20.0);
         }
         let rate = bytes as f64 / best * 1e-9;
-        println!("{format}: {rate:.1} GB/s");
+        eprintln!("{format}: {rate:.1} GB/s");
         assert!(conversion != Conversion::None || rate > 0.5, "{format}: {rate} GB/s");
     }
 }

@@ -45,7 +45,9 @@ impl Sink for Recorder {
         }
         let at = address as usize..address as usize + bytes.len();
         self.memory[at.clone()].copy_from_slice(bytes);
-        self.writes[at].iter_mut().for_each(|count| *count += 1);
+        for count in &mut self.writes[at] {
+            *count += 1;
+        }
         Ok(())
     }
 }
@@ -152,7 +154,9 @@ fn strips_of_any_size_orders_and_row_ranges() {
             let weight = weight_of(&file, order);
             let ranges = [0..rows, 0..1, 17..rows, 48..96, rows..rows];
             let (parts, end) = arrange(ranges.iter().map(|range| (&weight, range.clone())));
-            loaders().for_each(|loader| check(&file, &parts, end, loader));
+            for loader in loaders() {
+                check(&file, &parts, end, loader);
+            }
         }
     }
 }
