@@ -64,8 +64,7 @@ impl Weights {
 
     /// The product with a row, in f64.
     fn times(&self, x: &[f64]) -> Vec<f64> {
-        let product =
-            |row: &Vec<f32>| row.iter().zip(x).map(|(&w, &x)| f64::from(w) * x).sum::<f64>();
+        let product = |row: &Vec<f32>| row.iter().zip(x).map(|(&w, &x)| f64::from(w) * x).sum::<f64>();
         self.values.iter().map(product).collect()
     }
 }
@@ -163,11 +162,13 @@ fn products_are_those_of_f64_for_every_format_shape_and_number_of_rows() {
                         let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
                         let launch = if i == 0 { args.spread(8) } else { args.launch(2 * i as u32) };
                         run(&lab, kernel(format, precision), launch, &args);
-                        let what = format!("{format:?} {rows}x{cols}, {n} rows, {precision:?}, {}", lab.name());
+                        let what =
+                            format!("{format:?} {rows}x{cols}, {n} rows, {precision:?}, {}", lab.name());
                         let first = lab.download::<f32>(&to);
                         check(&what, &first, &truth, tolerance(precision));
                         run(&lab, kernel(format, precision), launch, &args);
-                        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                        let bits =
+                            |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
                         assert_eq!(bits(lab.download(&to)), bits(first), "{what}: two runs differ");
                     }
                 }
@@ -190,19 +191,24 @@ fn one_activation_of_a_thousand_times_the_others_costs_what_sixteen_bits_allow()
             let on_device = lab.upload(&x);
             let staged = Staged::new(&lab, plain(&on_device, cols), n);
             let to = lab.poisoned::<f32>(n * rows);
-            let output =
-                Output { matrix: weights.matrix(), to: to.address(), stride: rows as u32, ..Output::default() };
+            let output = Output {
+                matrix: weights.matrix(),
+                to: to.address(),
+                stride: rows as u32,
+                ..Output::default()
+            };
             let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
             let launch = args.spread(8);
             run(&lab, kernel(format, Precision::Exact), launch, &args);
             let result = lab.download::<f32>(&to);
             for (row, result) in result.chunks(rows).enumerate() {
                 let x: Vec<f64> = x[row * cols..][..cols].iter().map(|&x| f64::from(x)).collect();
-                // Half a unit in each of 256 columns of the outlier's tile, as if all had the same weight.
+                // Rounding of 256 columns of the outlier's tile, 0.29 units each, three times its deviation:
+                // all rows of the matrix see the same rounding, so they do not average it out.
                 let unit = x.iter().fold(0.0, |most: f64, x| most.max(x.abs())) / 32512.0;
                 let weight = rms(weights.values.iter().flatten().map(|&w| f64::from(w)));
                 let truth = weights.times(&x);
-                let allowed = unit * weight * 16.0 / 2.0 / rms(truth.iter().copied());
+                let allowed = unit * weight * 16.0 * 0.29 * 3.0 / rms(truth.iter().copied());
                 let allowed = if format == TileFormat::F16 { 1e-6 } else { allowed };
                 check(&format!("{format:?} row {row}, {}", lab.name()), result, &truth, allowed);
             }
@@ -234,7 +240,9 @@ fn epilogues_see_biases_and_write_only_their_rows() {
         let staged = Staged::new(&lab, plain(&on_device, cols), n);
         let truths: Vec<Vec<Vec<f64>>> = (0..3)
             .map(|i| {
-                let products = x.chunks(cols).map(|x| weights[i].times(&x.iter().map(|&x| x.into()).collect::<Vec<_>>()));
+                let products = x
+                    .chunks(cols)
+                    .map(|x| weights[i].times(&x.iter().map(|&x| x.into()).collect::<Vec<_>>()));
                 let biased = |p: Vec<f64>| p.iter().zip(&biases[i]).map(|(p, &b)| p + f64::from(b)).collect();
                 products.map(biased).collect()
             })
@@ -269,7 +277,8 @@ fn epilogues_see_biases_and_write_only_their_rows() {
                                 _ => p,
                             })
                             .collect();
-                        let what = format!("{epilogue:?} output {i} row {row}, {parts} parts, {}", lab.name());
+                        let what =
+                            format!("{epilogue:?} output {i} row {row}, {parts} parts, {}", lab.name());
                         check(&what, &new[..shapes[i]], &truth, 1e-4);
                         assert_eq!(new[shapes[i]..], old[shapes[i]..], "{what}: written beyond the matrix");
                     }
@@ -291,7 +300,8 @@ fn gates_multiply_what_goes_up() {
             let bias = noise.floats(rows);
             let (on_device, bias_block) = (lab.upload(&x), lab.upload(&bias));
             let staged = Staged::new(&lab, plain(&on_device, cols), n);
-            for (epilogue, act) in [(Epilogue::GateSilu, silu as fn(f64) -> f64), (Epilogue::GateGelu, gelu)] {
+            for (epilogue, act) in [(Epilogue::GateSilu, silu as fn(f64) -> f64), (Epilogue::GateGelu, gelu)]
+            {
                 let to = lab.poisoned::<f32>(n * rows);
                 let stride = rows as u32;
                 let first = Output { matrix: gate.matrix(), to: to.address(), stride, ..Output::default() };
@@ -314,7 +324,12 @@ fn gates_multiply_what_goes_up() {
 }
 
 /// Rows of x + rms(o) · post, and their norm, in f64.
-fn residual_and_norm(x: &[f32], o: Option<&[f32]>, post: Option<&[f32]>, norm: Option<&[f32]>) -> [Vec<f64>; 2] {
+fn residual_and_norm(
+    x: &[f32],
+    o: Option<&[f32]>,
+    post: Option<&[f32]>,
+    norm: Option<&[f32]>,
+) -> [Vec<f64>; 2] {
     let scaled = |v: &[f64], by: &[f32]| -> Vec<f64> {
         let mean = v.iter().map(|v| v * v).sum::<f64>() / v.len() as f64;
         v.iter().zip(by).map(|(v, &w)| v / (mean + 1e-5).sqrt() * f64::from(w)).collect()
@@ -390,8 +405,14 @@ fn staging_adds_norms_selects_and_leaves_other_rows_zero() {
                 for weights in [&weights, &wide] {
                     // Four rows where there are fewer: those missing are zero.
                     let to = lab.poisoned::<f32>(4 * 24);
-                    let output = Output { matrix: weights.matrix(), to: to.address(), stride: 24, ..Output::default() };
-                    let mut args = SkinnyArgs::new(&[output], staged.of(weights.format), 4, Epilogue::Store, 0.0);
+                    let output = Output {
+                        matrix: weights.matrix(),
+                        to: to.address(),
+                        stride: 24,
+                        ..Output::default()
+                    };
+                    let mut args =
+                        SkinnyArgs::new(&[output], staged.of(weights.format), 4, Epilogue::Store, 0.0);
                     let launch = args.launch(3);
                     run(&lab, kernel(weights.format, Precision::Packed), launch, &args);
                     let result = lab.download::<f32>(&to);
@@ -418,8 +439,12 @@ fn inputs_that_are_not_finite_show_in_every_product_of_their_row() {
                 let on_device = lab.upload(&x);
                 let staged = Staged::new(&lab, plain(&on_device, cols), n);
                 let to = lab.zeroed::<f32>(n * rows);
-                let output =
-                    Output { matrix: weights.matrix(), to: to.address(), stride: rows as u32, ..Output::default() };
+                let output = Output {
+                    matrix: weights.matrix(),
+                    to: to.address(),
+                    stride: rows as u32,
+                    ..Output::default()
+                };
                 let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
                 let launch = args.spread(8);
                 run(&lab, kernel(format, Precision::Packed), launch, &args);

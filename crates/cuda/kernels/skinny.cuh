@@ -1,0 +1,239 @@
+// Products for 2 to 8 rows of a step at once, on the integer tensor cores: every byte of weights is read
+// once for all rows. What speculative verification and several sequences at a time run on.
+//
+// A unit is two row tiles (32 rows of the matrix; of gated products one tile of gate and the same of up). One
+// warp multiplies a unit's column tiles part, part + parts, .. with all rows of the step; the `parts` warps
+// that share a unit add up in shared memory, in order, so two runs give the same bits. Both tiles of a unit
+// use the same fragments of the input.
+//
+// Weights travel by cp.async into a buffer of one step (two tiles, as they are) per warp. A step is cut into
+// groups; as soon as the words of a group are in registers, the group of the next step is asked for in its
+// place: a whole step is always under way and the buffer never turns. ldmatrix gives lane (g = lane / 4,
+// t = lane % 4) word t of row g: exactly the A fragment.
+//
+// Input: fixed point X = 256 h + l (kernels/stage8.cu), both planes signed bytes.
+// EXACT: 8 rows, one mma a plane; error of the input 2^-16 of the largest of 256 columns.
+// PACKED: 4 rows; columns 0..3 of one mma are h, 4..7 are l: as exact, half the tensor and scale work.
+// COARSE: 8 rows, h alone: error 2^-8 of the largest of 256 columns; what exactness costs is measured with it.
+#pragma once
+#include "common.cuh"
+
+struct SkinnyArgs {
+    Output out[3];    // [outputs], all of the same columns and of the kernel's format
+    const u8 *staged; // records of the input, one a column tile: see below
+    u32 outputs;
+    u32 rows; // of the step: 1..8, at most 4 for PACKED
+    u32 epilogue;
+    u32 units; // half of all row tiles, each output rounded up; if gated, the row tiles of one output
+    u32 parts; // warps that share a unit; divides the warps of a block
+    float cap;
+};
+
+enum Mode : u32 { EXACT, PACKED, COARSE };
+template <u32 FORMAT> struct Tag {};
+
+// A record of bytes: u32 [sub-block][lane][h b0, h b1, l b0, l b1], then [lane] of sums as the B fragment of a
+// f16 mma (hi, lo) and dx of columns 2t, 2t+1; then the same for PACKED: rows of the step in columns 4..7.
+constexpr u32 RECORD_INFO = 4096, RECORD_PACKED = 4608, RECORD = 5120;
+// A record of halves, two a column tile: u32 [sub-block 0..3][lane][hi 4, lo 4], then dx f32 [8].
+constexpr u32 HALVES_SCALE = 4096, HALVES_RECORD = 4224;
+
+// Bytes of one row tile in a step, steps of a column tile, groups of a step, bytes of input in a step.
+DEVICE constexpr u32 step_bytes(u32 format) { return format == F16 ? 4096 : tile_bytes(format); }
+DEVICE constexpr u32 tile_steps(u32 format) { return format == F16 ? 2 : 1; }
+DEVICE constexpr u32 step_groups(u32 format) { return format == F16 ? 2 : 5; }
+DEVICE constexpr u32 step_record(u32 format) { return format == F16 ? HALVES_RECORD : RECORD; }
+// Where a lane's 16 of 512 bytes are: consecutive, or for nibbles those of sub-block s, then of s + 2.
+DEVICE u32 lane_chunk(u32 format) {
+    return format == Q8_0 || format == F16 ? lane() * 16 : (lane() >> 4) * 512 + (lane() & 15) * 16;
+}
+
+// The buffer of a warp and where its next step comes from. `lines` are a lane's chunks of each tile,
+// `half` those of the tile a half of the warp copies when it takes 256 bytes of both.
+struct Ring {
+    u8 *buffer, *lines, *half;
+    const u8 *next[2], *next_half;
+    bool more;
+};
+// A lane's part of the record of a step.
+struct Input {
+    const u8 *words, *info;
+};
+
+// Waits for the oldest group under way, of all lanes.
+template <u32 FORMAT> DEVICE void arrive() {
+    copy_wait<step_groups(FORMAT) - 1>();
+    sync_warp();
+}
+// Asks for a group of the next step once all lanes have read this step's.
+template <u32 FORMAT> DEVICE void refill(const Ring &ring, u32 group) {
+    sync_warp();
+    if (ring.more) copy_group(Tag<FORMAT>{}, group, ring);
+    copy_commit();
+}
+template <u32 FORMAT> DEVICE const u8 *tile_of(const Ring &ring, u32 tile) { return ring.buffer + tile * step_bytes(FORMAT); }
+
+// 256 contiguous bytes of each tile.
+DEVICE void copy_halves(const Ring &ring, u32 at) { copy_async(ring.half + at, ring.next_half + at); }
+// 512 bytes of each tile.
+template <u32 FORMAT> DEVICE void copy_lines(const Ring &ring, u32 at) {
+    copy_async(ring.lines + at, ring.next[0] + at);
+    copy_async(ring.lines + step_bytes(FORMAT) + at, ring.next[1] + at);
+}
+// The words of 512 bytes of a tile. Nibbles: word t of rows g and g + 8 of sub-block s (x, y) and s + 2 (z, w).
+template <u32 FORMAT> DEVICE Words4 load_lines(const Ring &ring, u32 tile, u32 at) {
+    return load_matrices(ring.lines + tile * step_bytes(FORMAT) + at);
+}
+
+template <typename T> DEVICE T load_words(const u8 *at) { return *reinterpret_cast<const T *>(at); }
+
+// A lane's part of a record.
+template <u32 FORMAT, Mode MODE> DEVICE Input lane_input(const u8 *record) {
+    u32 half = lane() >> 4, rest = lane() & 15, t = lane() & 3;
+    if (FORMAT == F16) {
+        const u8 *scale = record + HALVES_SCALE + (MODE == PACKED ? 2 * t & 3 : 2 * t) * 4;
+        return {record + (MODE == PACKED ? rest * 32 + half * 16 : lane() * 32), scale};
+    }
+    if (MODE == PACKED) return {record + rest * 16 + half * 8, record + RECORD_PACKED + lane() * 16};
+    return {record + lane() * 16, record + RECORD_INFO + lane() * 16};
+}
+// The B fragments of a sub-block: h in x, y; l in z, w.
+template <Mode MODE> DEVICE Words4 load_input(const Input &input, u32 sub) {
+    if (MODE == EXACT) return load_words<Words4>(input.words + sub * 512);
+    Words2 b = load_words<Words2>(input.words + sub * 512);
+    return {b.x, b.y, 0, 0};
+}
+
+// A·B of a sub-block for the planes a mode has; A unsigned bytes, or signed.
+template <Mode MODE, bool SIGNED>
+DEVICE void multiply(I32x4 &high, I32x4 &low, u32 a0, u32 a1, u32 a2, u32 a3, const Words4 &b) {
+    high = {0, 0, 0, 0}, low = {0, 0, 0, 0};
+    if (SIGNED) mma_ss(high, a0, a1, a2, a3, b.x, b.y);
+    else mma_us(high, a0, a1, a2, a3, b.x, b.y);
+    if (MODE == EXACT) {
+        if (SIGNED) mma_ss(low, a0, a1, a2, a3, b.z, b.w);
+        else mma_us(low, a0, a1, a2, a3, b.z, b.w);
+    }
+}
+// sum += product · scale, with the scale of row g and of row g + 8.
+DEVICE void add_scaled(I32x4 &sum, const I32x4 &product, i32 scale, i32 scale8) {
+    sum.x += product.x * scale, sum.y += product.y * scale;
+    sum.z += product.z * scale8, sum.w += product.w * scale8;
+}
+// 256 h + l in units of dx. PACKED: h or l, whichever the lane has; the merge multiplies h.
+template <Mode MODE> DEVICE float joined(i32 high, i32 low) {
+    float value = static_cast<float>(high);
+    return MODE == EXACT ? value * 256.0f + static_cast<float>(low) : MODE == COARSE ? value * 256.0f : value;
+}
+
+#include "skinny/f16.cuh"
+#include "skinny/mins.cuh"
+#include "skinny/q32.cuh"
+#include "skinny/q6_k.cuh"
+
+// ---- which rows, and what happens to them ---------------------------------------------------------------
+
+DEVICE bool gated(const SkinnyArgs &a) { return a.epilogue == GATE_SILU || a.epilogue == GATE_GELU; }
+
+// Output and first row tile of a unit; false beyond the last.
+DEVICE bool find_unit(const SkinnyArgs &a, u32 unit, u32 &output, u32 &row_tile) {
+    output = 0, row_tile = unit;
+    if (unit >= a.units) return false;
+    if (gated(a)) return true;
+    UNROLL for (u32 i = 0; i < 2; i++) {
+        u32 units = (a.out[i].matrix.row_tiles + 1) / 2;
+        if (output == i && unit >= units) output++, unit -= units;
+    }
+    row_tile = 2 * unit;
+    return true;
+}
+
+// Floats from one column of a warp's results to the next; their banks: t · 8 + g.
+constexpr u32 MERGE_STRIDE = 36;
+
+template <Mode MODE> DEVICE void lay_down(float *area, const F32x4 (&sum)[2]) {
+    u32 g = lane() >> 2, t = lane() & 3;
+    UNROLL for (u32 tile = 0; tile < 2; tile++) {
+        float *at = area + 2 * t * MERGE_STRIDE + tile * 16 + g;
+        at[0] = sum[tile].x, at[MERGE_STRIDE] = sum[tile].y, at[8] = sum[tile].z, at[MERGE_STRIDE + 8] = sum[tile].w;
+    }
+}
+// The product of one row of a unit and one row of the step: the parts added in order. `high`: the factor of
+// h if the columns are packed.
+template <Mode MODE> DEVICE float merged(const u8 *areas, u32 area_bytes, u32 parts, u32 row, u32 n, float high) {
+    float sum = 0.0f;
+    NO_UNROLL for (u32 part = 0; part < parts; part++) {
+        const float *at = reinterpret_cast<const float *>(areas + part * area_bytes) + n * MERGE_STRIDE + row;
+        sum += MODE == PACKED ? at[0] * high + at[4 * MERGE_STRIDE] : at[0];
+    }
+    return sum;
+}
+
+template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
+    constexpr u32 AREA = 2 * step_bytes(FORMAT);
+    pdl_launch();
+    u32 parts = a.parts, block_units = threads() / 32 / parts;
+    u32 part = warp() % parts, output, row_tile;
+    bool used = find_unit(a, block_x() * block_units + warp() / parts, output, row_tile);
+    u32 steps = a.out[0].matrix.col_tiles * tile_steps(FORMAT);
+    used = used && part < steps;
+
+    Ring ring{shared<u8>(warp() * AREA), nullptr, nullptr, {nullptr, nullptr}, nullptr, true};
+    ring.lines = ring.buffer + lane_chunk(FORMAT);
+    ring.half = ring.buffer + (lane() >> 4) * step_bytes(FORMAT) + (lane() & 15) * 16;
+    if (used) {
+        const Matrix &first = a.out[output].matrix, &second = a.out[gated(a) ? 1 : output].matrix;
+        // The last unit of an odd number of row tiles has its tile twice; the rows are beyond the matrix.
+        u32 other = gated(a) ? row_tile : row_tile + 1 < first.row_tiles ? row_tile + 1 : row_tile;
+        u64 row_bytes = static_cast<u64>(steps) * step_bytes(FORMAT);
+        const u8 *from = first.tiles + row_tile * row_bytes + part * step_bytes(FORMAT);
+        const u8 *from1 = second.tiles + other * row_bytes + part * step_bytes(FORMAT);
+        ring.next[0] = from + lane_chunk(FORMAT), ring.next[1] = from1 + lane_chunk(FORMAT);
+        ring.next_half = (lane() < 16 ? from : from1) + (lane() & 15) * 16;
+        UNROLL for (u32 group = 0; group < step_groups(FORMAT); group++) {
+            copy_group(Tag<FORMAT>{}, group, ring);
+            copy_commit();
+        }
+    }
+    pdl_wait();
+    F32x4 sum[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    if (used) {
+        Input input = lane_input<FORMAT, MODE>(a.staged + part * step_record(FORMAT));
+        u32 left = (steps - part + parts - 1) / parts;
+        NO_UNROLL while (left > 0) {
+            left--;
+            ring.more = left > 0;
+            u32 ahead = parts * step_bytes(FORMAT);
+            ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
+            multiply_step<MODE>(Tag<FORMAT>{}, ring, input, sum);
+            input.words += parts * step_record(FORMAT), input.info += parts * step_record(FORMAT);
+        }
+    }
+    sync_warp();
+    lay_down<MODE>(reinterpret_cast<float *>(ring.buffer), sum);
+    sync_block();
+
+    constexpr float HIGH = FORMAT == F16 ? 1.0f : 256.0f;
+    u32 unit_rows = gated(a) ? 16 : 32;
+    NO_UNROLL for (u32 i = tid(); i < block_units * unit_rows * a.rows; i += threads()) {
+        u32 row = i % unit_rows, n = i / unit_rows % a.rows, unit = i / unit_rows / a.rows;
+        if (!find_unit(a, block_x() * block_units + unit, output, row_tile)) break;
+        const Output &to = a.out[output];
+        u32 at = row_tile * 16 + row;
+        if (at >= to.matrix.rows) continue;
+        const u8 *areas = shared<u8>(unit * parts * AREA);
+        float value = merged<MODE>(areas, AREA, parts, row, n, HIGH);
+        if (to.bias != nullptr) value += to.bias[at];
+        float *target = to.to + static_cast<u64>(n) * to.stride + at;
+        if (gated(a)) {
+            float up = merged<MODE>(areas, AREA, parts, row + 16, n, HIGH);
+            if (a.out[1].bias != nullptr) up += a.out[1].bias[at];
+            value = (a.epilogue == GATE_SILU ? silu(value) : gelu_tanh(value)) * up;
+        } else if (a.epilogue == ADD) {
+            value += *target;
+        } else if (a.epilogue == CAP) {
+            value = capped(value, a.cap);
+        }
+        *target = value;
+    }
+}

@@ -1,0 +1,84 @@
+// Q6_K: w = d·scale·(q - 32), a signed scale for every 16 columns.
+//
+// q - 32 is made as a signed byte 4·(q - 32): the six bits in bits 2..7, the top one turned over; d / 4 makes
+// up for it. Products of 16 columns: m16n8k16. Bound: 16 · 16 · 128 · 128 · 128 = 5.4e8 < 2^31: the sums of
+// a tile are exact, one rounding to f32 a tile.
+#pragma once
+
+DEVICE void copy_group(Tag<Q6_K>, u32 group, const Ring &ring) {
+    u32 p = (group - 1) / 2, c = (group - 1) % 2;
+    if (group == 0) {
+        copy_halves(ring, 3072);
+        if ((lane() & 15) < 2) copy_halves(ring, 3328); // d of 16 rows: 32 bytes of each tile
+    } else {
+        copy_lines<Q6_K>(ring, (4 * c + p) * 256);
+        copy_halves(ring, 2048 + c * 512 + p * 256);
+    }
+}
+
+// Byte `index` of a word, with its sign.
+DEVICE i32 signed_byte(u32 word, u32 index) { return static_cast<i8>(word >> 8 * index); }
+
+template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
+    u32 g = lane() >> 2, t = lane() & 3, turn = 6 - 2 * t;
+    Floats2 dx = load_words<Floats2>(input.info + 8);
+    arrive<Q6_K>();
+    Words2 scales[2][2][2]; // [tile][row g, g + 8][parity]
+    u16 d[2][2];
+    UNROLL for (u32 tile = 0; tile < 2; tile++) {
+        const u8 *at = tile_of<Q6_K>(ring, tile);
+        UNROLL for (u32 r = 0; r < 2; r++) {
+            scales[tile][r][0] = load_words<Words2>(at + 3072 + (g + 8 * r) * 8);
+            scales[tile][r][1] = load_words<Words2>(at + 3200 + (g + 8 * r) * 8);
+            d[tile][r] = load_words<u16>(at + 3328 + (g + 8 * r) * 2);
+        }
+    }
+    refill<Q6_K>(ring, 0);
+
+    I32x4 high[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, low[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    UNROLL for (u32 p = 0; p < 2; p++) {
+        UNROLL for (u32 c = 0; c < 2; c++) {
+            Words4 b[2] = {load_input<MODE>(input, 4 * c + p), load_input<MODE>(input, 4 * c + 2 + p)};
+            Words4 words[2], upper[2][2];
+            arrive<Q6_K>();
+            UNROLL for (u32 tile = 0; tile < 2; tile++) {
+                const u8 *at = tile_of<Q6_K>(ring, tile);
+                words[tile] = load_lines<Q6_K>(ring, tile, (4 * c + p) * 256);
+                upper[tile][0] = load_words<Words4>(at + 2048 + c * 512 + p * 256 + g * 16);
+                upper[tile][1] = load_words<Words4>(at + 2048 + c * 512 + p * 256 + g * 16 + 128);
+            }
+            refill<Q6_K>(ring, 1 + 2 * p + c);
+            UNROLL for (u32 k = 0; k < 2; k++) {
+                UNROLL for (u32 tile = 0; tile < 2; tile++) {
+                    const Words4 &u = upper[tile][0], &u8 = upper[tile][1];
+                    u32 w = k == 0 ? words[tile].x : words[tile].z, w8 = k == 0 ? words[tile].y : words[tile].w;
+                    // Bits 2t, 2t+1 of a byte go to bits 6, 7; what is turned in from its neighbours is masked.
+                    u32 a0 = (w << 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u.x : u.z, turn) & 0xc0c0c0c0u);
+                    u32 a2 = (w >> 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u.y : u.w, turn) & 0xc0c0c0c0u);
+                    u32 a1 = (w8 << 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u8.x : u8.z, turn) & 0xc0c0c0c0u);
+                    u32 a3 = (w8 >> 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u8.y : u8.w, turn) & 0xc0c0c0c0u);
+                    u32 s = c == 0 ? scales[tile][0][p].x : scales[tile][0][p].y;
+                    u32 s8 = c == 0 ? scales[tile][1][p].x : scales[tile][1][p].y;
+                    UNROLL for (u32 half = 0; half < 2; half++) {
+                        i32 scale = signed_byte(s, 2 * k + half), scale8 = signed_byte(s8, 2 * k + half);
+                        u32 a = half == 0 ? a0 : a2, a8 = half == 0 ? a1 : a3;
+                        I32x4 h = {0, 0, 0, 0}, l = {0, 0, 0, 0};
+                        mma_ss_k16(h, a, a8, half == 0 ? b[k].x : b[k].y);
+                        add_scaled(high[tile], h, scale, scale8);
+                        if (MODE == EXACT) {
+                            mma_ss_k16(l, a, a8, half == 0 ? b[k].z : b[k].w);
+                            add_scaled(low[tile], l, scale, scale8);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    UNROLL for (u32 tile = 0; tile < 2; tile++) {
+        float f = half_to_float(d[tile][0]) * 0.25f, f8 = half_to_float(d[tile][1]) * 0.25f;
+        sum[tile].x += joined<MODE>(high[tile].x, low[tile].x) * f * dx.x;
+        sum[tile].y += joined<MODE>(high[tile].y, low[tile].y) * f * dx.y;
+        sum[tile].z += joined<MODE>(high[tile].z, low[tile].z) * f8 * dx.x;
+        sum[tile].w += joined<MODE>(high[tile].w, low[tile].w) * f8 * dx.y;
+    }
+}
