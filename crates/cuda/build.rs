@@ -20,10 +20,8 @@ fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Cargo shows what a failed build script wrote.
             eprintln!("{error}");
-            for line in error.lines().filter(|line| !line.trim().is_empty()) {
-                println!("cargo::error={line}");
-            }
             ExitCode::FAILURE
         }
     }
@@ -45,8 +43,6 @@ fn build() -> Result<(), String> {
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this with cargo")?);
     let folder = out.join("cubins");
-    // A unit that was renamed leaves nothing behind.
-    let _ = std::fs::remove_dir_all(&folder);
     let cache = out.join("cache");
     for folder in [&folder, &cache] {
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -58,6 +54,7 @@ fn build() -> Result<(), String> {
             "cargo::warning=built without GPU kernels: no NVRTC 12 and no nvcc found; set NVRTC_LIB to a \
              libnvrtc.so.12 to include them"
         );
+        keep_only(&folder, &[])?;
         return write(&out.join("cubins.rs"), table(None, &[]));
     };
     if !compiler.fits_cuda_12() {
@@ -75,9 +72,25 @@ fn build() -> Result<(), String> {
     }
     let name = compiler.name()?;
     let files = compile_all(&compiler, &sources, &folder, &cache)?;
+    let units = sources.units.iter().flat_map(|unit| ARCHS.map(|arch| (unit, arch)));
+    let made =
+        units.flat_map(|(unit, arch)| [compile::cubin_name(unit, arch), compile::log_name(unit, arch)]);
+    keep_only(&folder, &made.collect::<Vec<_>>())?;
     write(&folder.join(compile::COMPILER_FILE), &name)?;
     write(&folder.join(compile::SOURCES_FILE), sources.fingerprint())?;
     write(&out.join("cubins.rs"), table(Some(&name), &files))
+}
+
+/// Removes what earlier builds left, such as a unit since renamed.
+fn keep_only(folder: &Path, names: &[String]) -> Result<(), String> {
+    let fail = |error| format!("{}: {error}", folder.display());
+    for entry in folder.read_dir().map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if !names.iter().any(|name| path.ends_with(name)) {
+            std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses finished cubins made from other kernels than these.

@@ -204,6 +204,8 @@ impl Compiler {
                 Compiler::Prebuilt(_) => Err("finished cubins are copied, not made".to_owned()),
             };
             let (cubin, log) = made.map_err(|e| format!("{} for sm_{arch}: {e}", unit.name))?;
+            forget(cache, &cubin_name);
+            forget(cache, &log_name);
             write(&kept_log, log)?;
             write(&kept, cubin)?;
         }
@@ -239,6 +241,15 @@ fn variable(name: &str) -> Option<PathBuf> {
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Removes what a cache has of a file from other texts. What stays only takes room.
+fn forget(cache: &Path, name: &str) {
+    for entry in cache.read_dir().into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}-")) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {

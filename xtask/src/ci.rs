@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{house, lines, tree};
+use crate::{house, kernels, lines, tree};
 
 /// A step: its name, the cargo arguments, and variables added to its environment.
 struct Step {
@@ -30,8 +30,11 @@ const STEPS: &[Step] = &[
     },
 ];
 
-/// The house rules are no cargo command but can be left out like one.
-const HOUSE: &str = "house";
+/// A step that is a function of this program.
+type Own = (&'static str, fn() -> Result<()>);
+
+/// The steps that are no cargo commands but can be left out like them.
+const OWN: [Own; 2] = [("house", house::run), ("kernels", kernels::run)];
 
 /// The steps named by `--without STEP` options.
 pub(crate) fn without(options: &[&str]) -> Result<Vec<String>> {
@@ -40,7 +43,7 @@ pub(crate) fn without(options: &[&str]) -> Result<Vec<String>> {
     while let Some(&option) = rest.next() {
         ensure!(option == "--without", "unknown option {option}: `ci` takes --without STEP");
         let Some(&name) = rest.next() else { bail!("--without lacks the name of a step") };
-        let known = name == HOUSE || STEPS.iter().any(|s| s.name == name);
+        let known = OWN.iter().any(|&(own, _)| own == name) || STEPS.iter().any(|s| s.name == name);
         ensure!(known, "no step is called {name}");
         names.push(name.to_owned());
     }
@@ -51,11 +54,11 @@ pub(crate) fn without(options: &[&str]) -> Result<Vec<String>> {
 pub(crate) fn run(without: &[String]) -> Result<()> {
     let mut failed = Vec::new();
     let wanted = |name: &str| !without.iter().any(|w| w == name);
-    if wanted(HOUSE) {
-        eprintln!("xtask: house rules");
-        if let Err(error) = house::run() {
+    for (name, run) in OWN.into_iter().filter(|&(name, _)| wanted(name)) {
+        eprintln!("xtask: {name}");
+        if let Err(error) = run() {
             eprintln!("{error:#}");
-            failed.push(HOUSE);
+            failed.push(name);
         }
     }
     for step in STEPS.iter().filter(|s| wanted(s.name)) {

@@ -2,8 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod ci;
+#[path = "../../crates/cuda/src/emulator/mod.rs"]
+#[allow(unreachable_pub, reason = "a file of the crate cuda, which shows it to its tests")]
+mod emulator;
 mod house;
+mod kernels;
 mod lines;
+mod sass;
 mod tree;
 
 use std::process::ExitCode;
@@ -11,8 +16,11 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci [--without STEP]...   all checks; STEP is one of: house fmt clippy test doc
+  ci [--without STEP]...   all checks; STEP is one of: house kernels fmt clippy test doc
   house                    the rules no tool checks: memory safety by crate, sizes of files
+  kernels                  registers, spills and instructions per byte of the GPU kernels; needs NVRTC_LIB
+                           (a libnvrtc.so.12) and, to count instructions, CUOBJDUMP beside nvdisasm
+  emulator                 builds the stand-in for the CUDA driver and prints its path
   lines [BASE]             lines per crate, and the change since the commit BASE
 ";
 
@@ -25,6 +33,8 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         ["house"] => house::run(),
+        ["kernels"] => kernels::run(),
+        ["emulator"] => kernels::emulator(),
         ["lines"] => lines::run(None),
         ["lines", base] => lines::run(Some(base)),
         _ => {
