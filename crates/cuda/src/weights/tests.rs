@@ -288,7 +288,7 @@ fn vectors_are_floats_in_loaded_order() {
     let file = parts.gguf();
     let vector = |order| Vector { tensor: "bias".into(), len: 48, order };
     let plain = read_vector(&file, &vector(RowOrder::Stored)).expect("a good file");
-    assert!(plain.iter().enumerate().all(|(i, &x)| x == i as f32));
+    assert_eq!(plain, (0..48).map(|i| i as f32).collect::<Vec<_>>());
     let halves = RowOrder::Halves { head_dim: 12, dims: 8 };
     let halved = read_vector(&file, &vector(halves)).expect("a good file");
     assert_eq!(halved[..14], [0., 2., 4., 6., 1., 3., 5., 7., 8., 9., 10., 11., 12., 14.]);
@@ -306,7 +306,7 @@ fn sizes_and_conversions_are_told_before_loading() {
     assert_eq!(conversions(&plan), ["16 matrices in Q2_K become Q8_0 on the GPU, 3.24 times as many bytes"]);
     let file = Tiny::new("llama", 1).with_format(Format::Q4_K).parts().gguf();
     let (_, plan) = Plan::read(&file, None).expect("a tiny model is a model");
-    assert_eq!(conversions(&plan), [String::new(); 0]);
+    assert!(conversions(&plan).is_empty());
 }
 
 #[test]
