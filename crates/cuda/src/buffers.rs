@@ -6,7 +6,7 @@
 use crate::driver::{Block, Context, Error};
 use crate::kv;
 use crate::lower::{FEW, Finish, Input, Place, Program, Regime, Stage, Step};
-use crate::products::Form;
+use crate::products::stage_bytes;
 use crate::rows::{Array, Splits, State};
 use crate::tile::ALIGN;
 use model::Plan;
@@ -122,7 +122,7 @@ impl Layout {
     }
 
     fn stage(&mut self, regime: Regime, stage: Stage, width: usize, rows: usize) {
-        self.add(Name::Stage(stage), Form::room(regime, width, rows));
+        self.add(Name::Stage(stage), stage_bytes(regime, width, rows));
     }
 
     /// Room for at least `bytes` under a name. Offsets are settled by the last call for each, so nobody

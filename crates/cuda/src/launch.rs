@@ -2,15 +2,17 @@
 
 use crate::args::attend::{AttendArgs, Attention, Kind};
 use crate::args::begin::{BeginArgs, TABLES, Turns};
+use crate::args::matmul::GATED_SCALE;
 use crate::args::pointwise::{GateArgs, NormArgs, ResidualArgs, SelectArgs};
 use crate::args::rope::{Cache, Rope, RopeStoreArgs};
+use crate::args::stage_f16::StageF16Args;
 use crate::args::{self, Epilogue};
 use crate::buffers::{Buffers, Name, width};
 use crate::design::{Design, Floats};
 use crate::driver::{Error, Function, Kernels, Stream};
 use crate::kv::Kv;
 use crate::lower::{self, Finish, Input, Place, Program, Regime, Source, Stage, Step, Target, Timed};
-use crate::products::{Form, Product, Staged, forms, groups, halves_stride};
+use crate::products::{After, Product, groups};
 use crate::rows::{Array, MIN_PAGES, Rows, Shape, Splits};
 use crate::tile::TileFormat;
 use crate::weights::Matrix;
@@ -209,14 +211,9 @@ impl Binder<'_> {
                 let Some(Step::Product { targets, .. }) = next else {
                     unreachable!("what is staged is multiplied");
                 };
-                let mut source = *source;
-                for form in forms(regime, &self.formats(targets)) {
-                    let staged = self.staged(regime, Stage::Main, *width, form);
-                    let product = Product::stage(form, self.source(&source, *width), staged);
-                    to.push(self.launched(&product.kernels(), Work::Product(product), op)?);
-                    // The sum is there from now on.
-                    source = source.again();
-                }
+                let (source, to_stage) = (self.source(source, *width), self.stage(Stage::Main));
+                let product = Product::stage(regime, source, to_stage, &self.formats(targets));
+                to.push(self.launched(&product.kernels(), Work::Product(product), op)?);
                 return Ok(());
             }
             Step::Product { input, targets, finish } => {
@@ -243,29 +240,27 @@ impl Binder<'_> {
             Finish::Gate(activation) | Finish::GateStaged(activation) => (gate_of(activation), 0.0),
             Finish::Cap(cap) => (Epilogue::Cap, cap),
         };
-        let gated = match finish {
-            Finish::GateStaged(_) => {
-                Some(self.staged(regime, Stage::Gated, self.plan.shape.ff, Form::Halves))
-            }
-            _ => None,
-        };
-        let formats = self.formats(targets);
+        let gated = matches!(finish, Finish::GateStaged(_)).then(|| self.stage(Stage::Gated));
+        let after = After { epilogue, cap, gated };
         let mut input = *input;
-        for group in groups(regime, &formats) {
+        for group in groups(regime, &self.formats(targets)) {
+            // What is staged has no floats of its own.
+            let floats = |output: args::Output| args::Output {
+                to: if gated.is_none() { output.to } else { 0 },
+                ..output
+            };
             let outputs: Vec<args::Output> =
-                group.iter().map(|&i| self.output(&targets[i], gated.is_none())).collect();
+                group.iter().map(|&i| floats(self.output(&targets[i]))).collect();
             let product = match &mut input {
                 Input::Source(source) => {
                     let from = self.source(source, self.matrices[targets[group[0]].part].cols);
                     // The sum is there from now on.
                     *source = source.again();
-                    Product::of_source(&outputs, from, epilogue, cap, self.sms)
+                    Product::of_source(&outputs, from, after, self.sms)
                 }
-                Input::Staged(stage, width) => {
-                    let form = Form::of(regime, formats[group[0]]);
-                    let staged = self.staged(regime, *stage, *width, form);
-                    let scaled = *stage == Stage::Gated;
-                    Product::of_staged(&outputs, staged, form, scaled, gated, epilogue, cap, self.sms)
+                Input::Staged(stage) => {
+                    let scale = if *stage == Stage::Gated { 1.0 / GATED_SCALE } else { 1.0 };
+                    Product::of_staged(regime, &outputs, self.stage(*stage), scale, after, self.sms)
                 }
             };
             to.push(self.launched(&product.kernels(), Work::Product(product), op)?);
@@ -361,7 +356,7 @@ impl Binder<'_> {
             heads: heads as u32,
             kv_heads: kv_heads as u32,
             head_dim: head_dim as u32,
-            halves_stride: halves_stride(heads * head_dim) as u32,
+            halves_stride: StageF16Args::stride(heads * head_dim) as u32,
             window: attend.window.unwrap_or(0) as u32,
             min_pages: MIN_PAGES as u32,
             fused: u32::from(store.is_some()),
@@ -393,13 +388,12 @@ impl Binder<'_> {
         }
     }
 
-    /// An output; `floats` unless the product is staged, which has no f32 form.
-    fn output(&self, target: &Target, floats: bool) -> args::Output {
+    fn output(&self, target: &Target) -> args::Output {
         args::Output {
             matrix: self.matrix(target.part),
             bias: target.bias.map_or(0, |(bias, start)| self.vector(bias, start)),
-            // What the second of gate and up would be written to does not exist.
-            to: if floats { self.buffers.find(Name::Place(target.to)).unwrap_or(0) } else { 0 },
+            // The second of fused gate and up is written nowhere.
+            to: self.buffers.find(Name::Place(target.to)).unwrap_or(0),
             stride: width(self.plan, target.to) as u32,
             unused: 0,
         }
@@ -414,11 +408,8 @@ impl Binder<'_> {
         targets.iter().map(|target| self.matrices[target.part].format).collect()
     }
 
-    /// Where a form of staged activations lies.
-    fn staged(&self, regime: Regime, stage: Stage, width: usize, form: Form) -> Staged {
-        let address = self.buffers.address(Name::Stage(stage)) + form.offset(width) as u64;
-        debug_assert!(regime != Regime::One, "one row is staged by its products");
-        Staged { address, width }
+    fn stage(&self, stage: Stage) -> u64 {
+        self.buffers.address(Name::Stage(stage))
     }
 
     fn vector(&self, id: VectorId, start: usize) -> u64 {

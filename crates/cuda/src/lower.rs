@@ -173,8 +173,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Input {
     Source(Source),
-    /// Staged; `width` columns.
-    Staged(Stage, usize),
+    Staged(Stage),
 }
 
 /// Where a product goes.
@@ -427,11 +426,11 @@ impl Lowering<'_> {
         let width = self.plan.shape.width(input);
         let source = if input == Buf::H { self.h } else { Source::plain(Place::of(input, self.x)) };
         let input = match self.staged.filter(|(staged, _)| *staged == input) {
-            Some((_, stage)) => Input::Staged(stage, width),
+            Some((_, stage)) => Input::Staged(stage),
             None if self.regime == Regime::One => Input::Source(source),
             None => {
                 self.push(Step::Stage { source, width }, op);
-                Input::Staged(Stage::Main, width)
+                Input::Staged(Stage::Main)
             }
         };
         self.staged = None;

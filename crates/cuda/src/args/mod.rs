@@ -6,10 +6,13 @@
 pub mod attend;
 pub mod begin;
 pub mod common;
+pub mod matmul;
 pub mod matvec;
 pub mod pointwise;
 pub mod rope;
+pub mod sample;
 pub mod skinny;
 pub mod stage8;
+pub mod stage_f16;
 
 pub use common::{Epilogue, Matrix, Output, Source};
