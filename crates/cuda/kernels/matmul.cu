@@ -17,16 +17,16 @@ KERNEL(matmul_q8_0, MatmulArgs, 128, 2) { Matmul<DequantQ8, 2, 2, 1, 4, 8, 2>(a)
 KERNEL(matmul_q4_0, MatmulArgs, 128, 2) { Matmul<DequantQ4, 2, 2, 1, 4, 8, 3>(a).run(); }
 KERNEL(matmul_f16, MatmulArgs, 128, 2) { Matmul<DequantF16, 2, 2, 1, 4, 8, 2>(a).run(); }
 
-KERNEL(matmul_q4_k_64, MatmulArgs, 128, 4) { Matmul<DequantQ4K, 2, 1, 2, 2, 8, 3>(a).run(); }
-KERNEL(matmul_q5_k_64, MatmulArgs, 128, 4) { Matmul<DequantQ5K, 2, 1, 2, 2, 8, 3>(a).run(); }
-KERNEL(matmul_q6_k_64, MatmulArgs, 128, 4) { Matmul<DequantQ6K, 2, 1, 2, 2, 8, 3>(a).run(); }
-KERNEL(matmul_q8_0_64, MatmulArgs, 128, 4) { Matmul<DequantQ8, 2, 1, 2, 2, 8, 3>(a).run(); }
-KERNEL(matmul_q4_0_64, MatmulArgs, 128, 4) { Matmul<DequantQ4, 2, 1, 2, 2, 8, 3>(a).run(); }
-KERNEL(matmul_f16_64, MatmulArgs, 128, 4) { Matmul<DequantF16, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q4_k_64, MatmulArgs, 128, 3) { Matmul<DequantQ4K, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q5_k_64, MatmulArgs, 128, 3) { Matmul<DequantQ5K, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q6_k_64, MatmulArgs, 128, 3) { Matmul<DequantQ6K, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q8_0_64, MatmulArgs, 128, 3) { Matmul<DequantQ8, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_q4_0_64, MatmulArgs, 128, 3) { Matmul<DequantQ4, 2, 1, 2, 2, 8, 3>(a).run(); }
+KERNEL(matmul_f16_64, MatmulArgs, 128, 3) { Matmul<DequantF16, 2, 1, 2, 2, 8, 3>(a).run(); }
 
-KERNEL(matmul_q4_k_32, MatmulArgs, 128, 4) { Matmul<DequantQ4K, 2, 1, 2, 2, 4, 3>(a).run(); }
-KERNEL(matmul_q5_k_32, MatmulArgs, 128, 4) { Matmul<DequantQ5K, 2, 1, 2, 2, 4, 3>(a).run(); }
-KERNEL(matmul_q6_k_32, MatmulArgs, 128, 4) { Matmul<DequantQ6K, 2, 1, 2, 2, 4, 3>(a).run(); }
-KERNEL(matmul_q8_0_32, MatmulArgs, 128, 4) { Matmul<DequantQ8, 2, 1, 2, 2, 4, 3>(a).run(); }
-KERNEL(matmul_q4_0_32, MatmulArgs, 128, 4) { Matmul<DequantQ4, 2, 1, 2, 2, 4, 3>(a).run(); }
-KERNEL(matmul_f16_32, MatmulArgs, 128, 4) { Matmul<DequantF16, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q4_k_32, MatmulArgs, 128, 3) { Matmul<DequantQ4K, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q5_k_32, MatmulArgs, 128, 3) { Matmul<DequantQ5K, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q6_k_32, MatmulArgs, 128, 3) { Matmul<DequantQ6K, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q8_0_32, MatmulArgs, 128, 3) { Matmul<DequantQ8, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_q4_0_32, MatmulArgs, 128, 3) { Matmul<DequantQ4, 2, 1, 2, 2, 4, 3>(a).run(); }
+KERNEL(matmul_f16_32, MatmulArgs, 128, 3) { Matmul<DequantF16, 2, 1, 2, 2, 4, 3>(a).run(); }

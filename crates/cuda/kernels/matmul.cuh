@@ -12,16 +12,20 @@
 // Scales: per 256 columns every row has eight scale words (two halves each), decoded by all threads
 // together from the tile's header, half a tile ahead, into a table; a lane reads those of its two rows at once.
 //
+// Error: that of the weights as halves (dequant/*.cuh) and of the sums of the tensor cores in f32;
+// activations are halves already. Two runs give the same bits: every sum has a fixed order.
+//
 // Shared memory, in bytes: STAGES x (activations [token][8 pieces of 16, piece ^ token%8] + weights
 // [slot][2 sub-blocks]), high bits [2][slot][HIGH], header [slot][RAW], table [2][sub-block 8][slot][row%8][row/8].
+// After the last chunk: sums f32 [KW][token][16·SLOTS + 4].
 #pragma once
 #include "common.cuh"
 
 struct MatmulArgs {
-    Output outputs[3]; // all of the kernel's format and of one width; gated: gate and up
+    Output outputs[3]; // all of the kernel's format and of one width; GATE_*: gate and up, equal in shape
     const u16 *input;  // f16 [tokens][input_stride], columns permuted, zero to a multiple of 256 columns
-    u16 *gated;        // GATE_*: f16 [tokens][gated_stride], permuted, gate(g)·u / 64; or null
-    u32 input_stride, gated_stride; // in halves
+    u16 *gated;        // GATE_*: f16 [tokens][gated_stride], permuted, gate·up / 64, zero to 256 columns; or null
+    u32 input_stride, gated_stride; // in halves, multiples of 8
     u32 count;    // outputs
     u32 tokens;
     u32 tiles;    // row tiles of all outputs together; GATE_*: of one, rounded up to 256 rows if `gated`
@@ -40,107 +44,117 @@ struct Place {
     bool there;
 };
 
-template <class Format, u32 WM_, u32 WN_, u32 KW_, u32 MR_, u32 NT_, u32 STAGES_> struct Matmul {
-    static constexpr u32 WM = WM_, WN = WN_, KW = KW_, MR = MR_, NT = NT_, STAGES = STAGES_;
+DEVICE bool is_gated(const MatmulArgs &a) { return a.epilogue == GATE_SILU || a.epilogue == GATE_GELU; }
+
+// The row tile of a slot of this block, of SLOTS, MR to a warp.
+template <u32 SLOTS, u32 MR> DEVICE Place place(const MatmulArgs &a, u32 slot) {
+    if (is_gated(a)) {
+        // Of a warp's slots the first half is the gate's, the second the up's, of the same rows.
+        u32 at = slot % MR, up = at / (MR / 2);
+        u32 tile = block_y() * (SLOTS / 2) + slot / MR * (MR / 2) + at % (MR / 2);
+        return {up, tile, tile < a.tiles};
+    }
+    u32 tile = block_y() * SLOTS + slot, output = 0;
+    bool there = tile < a.tiles;
+    if (!there) tile = 0;
+    while (tile >= a.outputs[output].matrix.row_tiles) tile -= a.outputs[output++].matrix.row_tiles;
+    return {output, tile, there};
+}
+
+DEVICE constexpr u32 larger(u32 a, u32 b) { return a > b ? a : b; }
+
+template <class Format, u32 WM, u32 WN, u32 KW, u32 MR, u32 NT, u32 STAGES> struct Matmul {
     static constexpr u32 WARPS = WM * WN * KW, THREADS = 32 * WARPS, SLOTS = WM * MR, TOKENS = 8 * NT * WN;
     static constexpr u32 INPUT = TOKENS * CHUNK_COLS * 2, PLANES = 2 * Format::SUB, STAGE = INPUT + SLOTS * PLANES;
     static constexpr u32 HIGH_AT = STAGES * STAGE, RAW_AT = HIGH_AT + 2 * SLOTS * Format::HIGH;
     static constexpr u32 TABLE_AT = RAW_AT + SLOTS * Format::RAW, ROW_WORDS = SLOTS * 16;
-    static constexpr u32 SHARED = TABLE_AT + (Format::RAW ? 2 * 8 * ROW_WORDS * 4 : 0);
+    // Rows of sums lie 4 floats more apart than they are long: 8 rows x 4 tokens of a fragment in 32 banks.
+    static constexpr u32 SUMS = SLOTS * 16 + 4;
+    static constexpr u32 SHARED = larger(TABLE_AT + (Format::RAW ? 64 * ROW_WORDS : 0), 4 * KW * TOKENS * SUMS);
     static constexpr u32 SLOTS_A_WARP = (SLOTS + WARPS - 1) / WARPS;
+    static constexpr u32 INPUT_STEP = THREADS / 8; // tokens from one piece that a thread copies to its next
     static_assert(STAGES == 2 || STAGES == 3, "more stages would overwrite high bits and headers still read");
     static_assert(KW == 1 || KW == 2, "a chunk has two sub-blocks");
     static_assert(MR % 2 == 0, "a warp holds gate and up of the same rows");
-    static_assert(KW == 1 || WM * WN * MR * NT * 512 <= STAGES * STAGE, "partial sums fit where stages were");
+    static_assert(INPUT_STEP % 8 == 0 && TOKENS % INPUT_STEP == 0, "a thread's pieces are equally far turned");
 
     const MatmulArgs &a;
-    u32 wm, wn, kw, g, t;
-    const u8 *tiles[SLOTS_A_WARP]; // of the slots this warp copies
-
-    METHOD bool gating() const { return a.epilogue == GATE_SILU || a.epilogue == GATE_GELU; }
-
-    METHOD Place place(u32 slot) const {
-        if (gating()) {
-            // In a warp's MR slots the first half is the gate's, the second the up's, of the same rows.
-            u32 at = slot % MR, up = at / (MR / 2);
-            u32 tile = block_y() * (SLOTS / 2) + slot / MR * (MR / 2) + at % (MR / 2);
-            return {up, tile, tile < a.tiles};
-        }
-        u32 tile = block_y() * SLOTS + slot, output = 0;
-        bool there = tile < a.tiles;
-        if (!there) tile = 0;
-        while (tile >= a.outputs[output].matrix.row_tiles) tile -= a.outputs[output++].matrix.row_tiles;
-        return {output, tile, there};
-    }
+    const u8 *weights[SLOTS_A_WARP]; // next planes of the slots this warp copies
+    const u8 *input;                 // next columns
+    u32 inputs[TOKENS / INPUT_STEP]; // bytes to the pieces this thread copies
+    u32 input_to;                    // bytes in a stage to the first of them
+    u32 planes_from, input_from, table_from; // bytes to what this lane reads: in a stage, in a stage, in the table
 
     METHOD explicit Matmul(const MatmulArgs &args) : a(args) {
-        u32 w = warp() % (WM * WN);
-        wm = w % WM, wn = w / WM, kw = warp() / (WM * WN), g = lane() / 4, t = lane() % 4;
+        u32 g = lane() / 4, t = lane() % 4, m = lane() / 8, r = lane() % 8;
+        u32 w = warp() % (WM * WN), wm = w % WM, wn = w / WM, half = warp() / (WM * WN);
+        planes_from = INPUT + wm * MR * PLANES + half * Format::SUB;
+        if (Format::SUB != 1024) planes_from += g * 16 + t * 4;
+        input_from = (wn * 8 * NT + r) * 128 + ((half * 4 + m) ^ r) * 16;
+        table_from = TABLE_AT + half * ROW_WORDS * 4 + wm * MR * 64 + g * 8;
         UNROLL for (u32 i = 0; i < SLOTS_A_WARP; i++) {
-            Place p = place((warp() + i * WARPS) % SLOTS);
-            const Matrix &m = a.outputs[p.output].matrix;
+            Place p = place<SLOTS, MR>(a, (warp() + i * WARPS) % SLOTS);
+            const Matrix &matrix = a.outputs[p.output].matrix;
             // Beyond the end: any tile will do, its sums are not written.
-            u32 tile = p.tile < m.row_tiles ? p.tile : 0;
-            tiles[i] = m.tiles + static_cast<u64>(tile) * m.col_tiles * Format::TILE;
+            u32 tile = p.tile < matrix.row_tiles ? p.tile : 0;
+            weights[i] = matrix.tiles + static_cast<u64>(tile) * matrix.col_tiles * Format::TILE;
+        }
+        u32 piece = tid() % 8, row = tid() / 8;
+        input = reinterpret_cast<const u8 *>(a.input);
+        input_to = row * 128 + (piece ^ (row & 7)) * 16;
+        UNROLL for (u32 i = 0; i < TOKENS / INPUT_STEP; i++) {
+            // Tokens beyond the last are the last again: a token's sums meet no other's, theirs are not written.
+            u32 token = block_x() * TOKENS + row + i * INPUT_STEP;
+            inputs[i] = ((token < a.tokens ? token : a.tokens - 1) * a.input_stride + piece * 8) * 2;
         }
     }
 
     // Sixteen-byte pieces from a tile to shared memory, by one warp.
-    template <u32 BYTES> METHOD static void copy_pieces(u32 to, const u8 *from) {
+    template <u32 BYTES> METHOD void copy_pieces(u32 to, const u8 *from) const {
         UNROLL for (u32 i = 0; i < BYTES / 16; i += 32) {
-            if (i + lane() < BYTES / 16) copy_async(shared<u8>(to) + (i + lane()) * 16, from + (i + lane()) * 16);
+            u32 piece = i + lane();
+            if (BYTES % 512 == 0 || piece < BYTES / 16) copy_async(shared<u8>(to) + piece * 16, from + piece * 16);
         }
     }
 
-    METHOD bool copies(u32 i) const { return WARPS <= SLOTS ? true : warp() + i * WARPS < SLOTS; }
+    METHOD bool copies(u32 i) const { return SLOTS % WARPS == 0 || warp() + i * WARPS < SLOTS; }
 
-    METHOD void load_header(u32 tile) const {
-        if constexpr (Format::RAW > 0) {
-            UNROLL for (u32 i = 0; i < SLOTS_A_WARP; i++) {
-                u32 slot = warp() + i * WARPS;
-                if (copies(i)) copy_pieces<Format::RAW>(RAW_AT + slot * Format::RAW, tiles[i] + tile * Format::TILE + Format::RAW_AT);
-            }
-        }
+    METHOD void load_header(u32 i, const u8 *tile) const {
+        if (Format::RAW > 0) copy_pieces<Format::RAW>(RAW_AT + (warp() + i * WARPS) * Format::RAW, tile + Format::RAW_AT);
     }
 
-    METHOD void load_weights(u32 chunk, u32 stage, u32 col_tiles) const {
-        u32 tile = chunk / CHUNKS, part = chunk % CHUNKS;
+    // The weights of a chunk, and of the third of a tile the header of the next tile, if there is one.
+    METHOD void load_weights(u32 chunk, u32 stage, bool more) {
+        u32 part = chunk % CHUNKS;
         UNROLL for (u32 i = 0; i < SLOTS_A_WARP; i++) {
             if (!copies(i)) continue;
-            u32 slot = warp() + i * WARPS;
-            const u8 *from = tiles[i] + tile * Format::TILE;
-            u32 to = stage * STAGE + INPUT + slot * PLANES;
+            u32 slot = warp() + i * WARPS, to = stage + INPUT + slot * PLANES;
             if constexpr (Format::SUB == 1024) {
                 UNROLL for (u32 p = 0; p < PLANES / 16; p += 32) {
-                    u32 piece = p + lane();
-                    copy_async(shared<u8>(to) + Format::turned(piece) * 16, from + part * PLANES + piece * 16);
+                    copy_async(shared<u8>(to) + Format::turned(p + lane()) * 16, weights[i] + (p + lane()) * 16);
                 }
             } else {
-                copy_pieces<PLANES>(to, from + Format::PLANES + part * PLANES);
+                copy_pieces<PLANES>(to, weights[i] + Format::PLANES);
             }
             if constexpr (Format::HIGH > 0) {
                 if (part % Format::HIGH_CHUNKS == 0) {
                     u32 which = chunk / Format::HIGH_CHUNKS & 1;
-                    copy_pieces<Format::HIGH>(HIGH_AT + (which * SLOTS + slot) * Format::HIGH,
-                                              from + Format::HIGH_AT + part / Format::HIGH_CHUNKS * Format::HIGH);
+                    // From the planes of this part to the high bits of this part.
+                    u32 skip = Format::HIGH_AT + part / Format::HIGH_CHUNKS * Format::HIGH - part * PLANES;
+                    copy_pieces<Format::HIGH>(HIGH_AT + (which * SLOTS + slot) * Format::HIGH, weights[i] + skip);
                 }
             }
+            if (part == 2 && more) load_header(i, weights[i] + Format::TILE - 2 * PLANES);
+            weights[i] += part == CHUNKS - 1 ? Format::TILE - (CHUNKS - 1) * PLANES : PLANES;
         }
-        if (part == 2 && tile + 1 < col_tiles) load_header(tile + 1);
     }
 
-    // Rows of tokens, 128 bytes each; a thread's pieces are THREADS/8 tokens apart and keep their place in
-    // the row, so piece ^ token%8 is one number.
-    METHOD void load_input(u32 chunk, u32 stage) const {
-        constexpr u32 STEP = THREADS / 8;
-        u32 piece = tid() % 8, row = tid() / 8, token = block_x() * TOKENS + row;
-        u8 *to = shared<u8>(stage * STAGE) + row * 128 + (piece ^ (row & 7)) * 16;
-        const u16 *from = a.input + chunk * CHUNK_COLS + piece * 8;
-        UNROLL for (u32 i = 0; i < TOKENS; i += STEP) {
-            bool there = token + i < a.tokens;
-            u32 at = there ? token + i : 0;
-            copy_async(to + i * 128, from + static_cast<u64>(at) * a.input_stride, there);
-        }
+    // Rows of tokens, 128 bytes each. A thread's pieces keep their place in the row, and INPUT_STEP is a
+    // multiple of eight, so piece ^ token%8 is one number.
+    METHOD void load_input(u32 stage) {
+        u8 *to = shared<u8>(stage) + input_to;
+        UNROLL for (u32 i = 0; i < TOKENS / INPUT_STEP; i++) copy_async(to + i * INPUT_STEP * 128, input + inputs[i]);
+        input += CHUNK_COLS * 2;
     }
 
     // The header in shared memory becomes scale words; two items a row.
@@ -156,162 +170,185 @@ template <class Format, u32 WM_, u32 WN_, u32 KW_, u32 MR_, u32 NT_, u32 STAGES_
         }
     }
 
-    // One sub-block of a chunk: 32 columns, two k-steps.
-    METHOD void multiply(F32x4 (&sums)[MR][NT], u32 chunk, u32 half, u32 stage) const {
-        u32 sub = chunk % CHUNKS * 2 + half;
-        u32 high = HIGH_AT + (chunk / Format::HIGH_CHUNKS & 1) * SLOTS * Format::HIGH;
-        const u32 *table = shared<u32>(TABLE_AT) + ((chunk / CHUNKS & 1) * 8 + sub) * ROW_WORDS + 2 * g;
+    // One sub-block of a chunk, 32 columns: this warp's own (KW = 2), or the first or second.
+    METHOD void multiply(F32x4 (&sums)[MR][NT], u32 chunk, u32 second, u32 stage) const {
+        u32 sub = chunk % CHUNKS * 2 + (KW == 1 ? second : warp() / (WM * WN));
+        u32 high = HIGH_AT + ((chunk / Format::HIGH_CHUNKS & 1) * SLOTS + warp() % WM * MR) * Format::HIGH;
+        const u8 *planes = shared<u8>(stage + planes_from) + second * Format::SUB;
+        const u8 *table = shared<u8>(Format::RAW == 0 ? 0 : table_from + (chunk % (2 * CHUNKS) * 2 + second) * ROW_WORDS * 4);
         Words4 upper[MR], lower[MR]; // rows g and g + 8
         UNROLL for (u32 i = 0; i < MR; i++) {
-            u32 slot = wm * MR + i;
-            Words2 scale{0, 0};
-            if constexpr (Format::RAW > 0) scale = *reinterpret_cast<const Words2 *>(table + slot * 16);
-            const u8 *plane = shared<u8>(stage * STAGE + INPUT + slot * PLANES + half * Format::SUB);
-            const u8 *bits = shared<u8>(high + slot * Format::HIGH);
-            upper[i] = Format::row(plane, bits, sub, g, t, scale.x);
-            lower[i] = Format::row(plane, bits, sub, g + 8, t, scale.y);
+            // F16 has no scales. It gets a zero the compiler cannot know: see DequantF16.
+            Words2 scale{a.count >> 8, a.count >> 8};
+            if constexpr (Format::RAW > 0) scale = *reinterpret_cast<const Words2 *>(table + i * 64);
+            const u8 *bits = shared<u8>(high + i * Format::HIGH);
+            upper[i] = Format::row(planes + i * PLANES, bits, sub, lane() / 4, scale.x);
+            lower[i] = Format::row(planes + i * PLANES + (Format::SUB == 1024 ? 0 : 128), bits, sub, lane() / 4 + 8, scale.y);
         }
-        u32 m = lane() / 8, r = lane() % 8;
-        const u8 *input = shared<u8>(stage * STAGE) + (wn * 8 * NT + r) * 128 + ((half * 4 + m) ^ r) * 16;
+        const u8 *pieces = shared<u8>(stage + (input_from ^ second * 64));
         UNROLL for (u32 n = 0; n < NT; n++) {
-            Words4 b = load_matrices(input + n * 1024);
+            Words4 b = load_matrices(pieces + n * 1024);
             UNROLL for (u32 i = 0; i < MR; i++) mma_f16(sums[i][n], upper[i].x, lower[i].x, upper[i].y, lower[i].y, b.x, b.y);
             UNROLL for (u32 i = 0; i < MR; i++) mma_f16(sums[i][n], upper[i].z, lower[i].z, upper[i].w, lower[i].w, b.z, b.w);
         }
     }
 
-    METHOD void run() const {
-        u32 cols = a.outputs[0].matrix.cols, col_tiles = a.outputs[0].matrix.col_tiles;
-        u32 chunks = (cols + CHUNK_COLS - 1) / CHUNK_COLS;
-        load_header(0);
+    METHOD void run() {
+        pdl_launch();
+        u32 chunks = (a.outputs[0].matrix.cols + CHUNK_COLS - 1) / CHUNK_COLS;
+        UNROLL for (u32 i = 0; i < SLOTS_A_WARP; i++) {
+            if (copies(i)) load_header(i, weights[i]);
+        }
         copy_commit();
         UNROLL for (u32 c = 0; c < STAGES - 1; c++) {
-            if (c < chunks) load_weights(c, c, col_tiles);
+            if (c < chunks) load_weights(c, c * STAGE, false);
         }
         copy_wait<0>(); // the header; the weights are not committed yet
         sync_block();
         decode_scales(0);
         pdl_wait();
         UNROLL for (u32 c = 0; c < STAGES - 1; c++) {
-            if (c < chunks) load_input(c, c);
+            if (c < chunks) load_input(c * STAGE);
             copy_commit();
         }
         F32x4 sums[MR][NT];
         UNROLL for (u32 i = 0; i < MR; i++) {
             UNROLL for (u32 n = 0; n < NT; n++) sums[i][n] = {0.0f, 0.0f, 0.0f, 0.0f};
         }
-        u32 stage = 0;
+        u32 stage = 0, free = (STAGES - 1) * STAGE;
         NO_UNROLL for (u32 c = 0; c < chunks; c++) {
             copy_wait<STAGES - 2>();
             sync_block();
             u32 ahead = c + STAGES - 1;
             if (ahead < chunks) {
-                u32 free = stage == 0 ? STAGES - 1 : stage - 1;
-                load_weights(ahead, free, col_tiles);
-                load_input(ahead, free);
+                load_weights(ahead, free, ahead + 2 < chunks);
+                load_input(free);
             }
             copy_commit();
             if (c % CHUNKS == 2 && c + 2 < chunks) decode_scales(c / CHUNKS + 1);
-            if constexpr (KW == 1) {
-                multiply(sums, c, 0, stage);
-                multiply(sums, c, 1, stage);
-            } else {
-                multiply(sums, c, kw, stage);
-            }
-            stage = stage + 1 == STAGES ? 0 : stage + 1;
+            multiply(sums, c, 0, stage);
+            if (KW == 1) multiply(sums, c, 1, stage);
+            free = stage;
+            stage = stage == (STAGES - 1) * STAGE ? 0 : stage + STAGE;
         }
-        pdl_launch();
-        if constexpr (KW > 1) {
-            copy_wait<0>();
-            sync_block();
-            auto *partial = shared<Floats4>(0) + warp() % (WM * WN) * (MR * NT * 32) + lane();
-            if (kw == 1) {
-                UNROLL for (u32 i = 0; i < MR * NT; i++) {
-                    const F32x4 &s = sums[i / NT][i % NT];
-                    partial[i * 32] = {s.x, s.y, s.z, s.w};
-                }
-            }
-            sync_block();
-            if (kw == 1) return;
-            UNROLL for (u32 i = 0; i < MR * NT; i++) {
-                F32x4 &s = sums[i / NT][i % NT];
-                Floats4 other = partial[i * 32];
-                s.x += other.x, s.y += other.y, s.z += other.z, s.w += other.w;
-            }
-        }
-        if (gating()) write_gated(sums);
-        else write(sums);
+        copy_wait<0>();
+        sync_block();
+        keep(sums);
+        sync_block();
+        if (is_gated(a)) write_gated();
+        else write();
     }
 
-    METHOD void write_one(const Output &output, u32 row, u32 token, float value, float bias) const {
-        if (token >= a.tokens) return;
-        float *to = output.to + static_cast<u64>(token) * output.stride + row;
-        float result = value * a.scale + bias;
-        if (a.epilogue == ADD) result += *to;
-        if (a.epilogue == CAP) result = capped(result, a.cap);
-        *to = result;
+    METHOD void keep(const F32x4 (&sums)[MR][NT]) const {
+        u32 w = warp() % (WM * WN), wm = w % WM, wn = w / WM, part = warp() / (WM * WN);
+        float *to = shared<float>(0) + (part * TOKENS + wn * 8 * NT + lane() % 4 * 2) * SUMS + wm * MR * 16 + lane() / 4;
+        UNROLL for (u32 n = 0; n < NT; n++) {
+            UNROLL for (u32 i = 0; i < MR; i++) {
+                float *at = to + n * 8 * SUMS + i * 16;
+                at[0] = sums[i][n].x, at[SUMS] = sums[i][n].y, at[8] = sums[i][n].z, at[SUMS + 8] = sums[i][n].w;
+            }
+        }
     }
 
-    METHOD void write(const F32x4 (&sums)[MR][NT]) const {
-        u32 first = block_x() * TOKENS + wn * 8 * NT + 2 * t;
-        UNROLL for (u32 i = 0; i < MR; i++) {
-            Place p = place(wm * MR + i);
-            if (!p.there) continue;
-            const Output &output = a.outputs[p.output];
-            UNROLL for (u32 h = 0; h < 2; h++) {
-                u32 row = p.tile * TILE_ROWS + 8 * h + g;
-                if (row >= output.matrix.rows) continue;
-                float bias = output.bias ? output.bias[row] : 0.0f;
-                UNROLL for (u32 n = 0; n < NT; n++) {
-                    const F32x4 &s = sums[i][n];
-                    write_one(output, row, first + 8 * n, h == 0 ? s.x : s.z, bias);
-                    write_one(output, row, first + 8 * n + 1, h == 0 ? s.y : s.w, bias);
-                }
+    // Four rows of a token: times scale, plus bias.
+    METHOD Floats4 kept(u32 token, u32 row, Floats4 bias) const {
+        const float *from = shared<float>(0) + token * SUMS + row;
+        Floats4 v = *reinterpret_cast<const Floats4 *>(from);
+        if (KW == 2) {
+            Floats4 other = *reinterpret_cast<const Floats4 *>(from + TOKENS * SUMS);
+            v = {v.x + other.x, v.y + other.y, v.z + other.z, v.w + other.w};
+        }
+        return {v.x * a.scale + bias.x, v.y * a.scale + bias.y, v.z * a.scale + bias.z, v.w * a.scale + bias.w};
+    }
+
+    static METHOD Floats4 bias_of(const Output &output, u32 row) {
+        auto one = [&](u32 r) { return output.bias != nullptr && r < output.matrix.rows ? output.bias[r] : 0.0f; };
+        return {one(row), one(row + 1), one(row + 2), one(row + 3)};
+    }
+
+    // Up to `rows` of four values; at once if they may be.
+    static METHOD void store(float *to, Floats4 v, u32 rows, bool whole) {
+        if (whole) {
+            *reinterpret_cast<Floats4 *>(to) = v;
+            return;
+        }
+        if (rows > 0) to[0] = v.x;
+        if (rows > 1) to[1] = v.y;
+        if (rows > 2) to[2] = v.z;
+        if (rows > 3) to[3] = v.w;
+    }
+    static METHOD Floats4 load(const float *from, u32 rows, bool whole) {
+        if (whole) return *reinterpret_cast<const Floats4 *>(from);
+        return {rows > 0 ? from[0] : 0.0f, rows > 1 ? from[1] : 0.0f, rows > 2 ? from[2] : 0.0f, rows > 3 ? from[3] : 0.0f};
+    }
+    static METHOD bool aligned(const Output &output) {
+        return (reinterpret_cast<u64>(output.to) & 15) == 0 && output.stride % 4 == 0;
+    }
+
+    // A thread writes the same four rows of every STEP-th token.
+    METHOD void write() const {
+        constexpr u32 QUADS = SLOTS * 4, STEP = THREADS / QUADS;
+        u32 quad = tid() % QUADS;
+        Place p = place<SLOTS, MR>(a, quad / 4);
+        if (!p.there) return;
+        const Output &output = a.outputs[p.output];
+        u32 row = p.tile * TILE_ROWS + quad % 4 * 4;
+        if (row >= output.matrix.rows) return;
+        u32 rows = output.matrix.rows - row;
+        bool whole = rows >= 4 && aligned(output);
+        Floats4 bias = bias_of(output, row);
+        u32 first = block_x() * TOKENS, end = a.tokens - first < TOKENS ? a.tokens - first : TOKENS;
+        NO_UNROLL for (u32 token = tid() / QUADS; token < end; token += 4 * STEP) {
+            // Four tokens together: what is added to is under way for all of them at once.
+            float *to[4];
+            Floats4 old[4];
+            UNROLL for (u32 i = 0; i < 4; i++) {
+                to[i] = output.to + static_cast<u64>(first + token + i * STEP) * output.stride + row;
+                old[i] = {0.0f, 0.0f, 0.0f, 0.0f};
+                if (a.epilogue == ADD && token + i * STEP < end) old[i] = load(to[i], rows, whole);
+            }
+            UNROLL for (u32 i = 0; i < 4; i++) {
+                if (token + i * STEP >= end) break;
+                Floats4 v = kept(token + i * STEP, quad * 4, bias);
+                if (a.epilogue == CAP) v = {capped(v.x, a.cap), capped(v.y, a.cap), capped(v.z, a.cap), capped(v.w, a.cap)};
+                store(to[i], {v.x + old[i].x, v.y + old[i].y, v.z + old[i].z, v.w + old[i].w}, rows, whole);
             }
         }
     }
 
     METHOD float gate(float x, float up) const { return (a.epilogue == GATE_SILU ? silu(x) : gelu_tanh(x)) * up; }
-
-    // Lanes g and g ^ 2 of a t hold the two rows of a permuted pair for two tokens; each writes one token.
-    METHOD void write_pair(u32 tile, u32 h, u32 token, float x, float y) const {
-        bool second = g & 2;
-        float other = shfl_xor(second ? x : y, 8);
-        float low = second ? other : x, high = second ? y : other;
-        token += second;
-        if (token >= a.tokens) return;
+    static METHOD u32 halves(float x, float y) {
         auto fit = [](float v) { return v > HALF_MAX ? HALF_MAX : v < -HALF_MAX ? -HALF_MAX : v; };
-        u32 word = tile / 2 * 16 + (2 * (tile & 1) + (g & 1)) * 4 + 2 * h + (g >> 2);
-        auto *to = reinterpret_cast<u32 *>(a.gated + static_cast<u64>(token) * a.gated_stride);
-        to[word] = floats_to_halves(fit(low * GATED_SCALE), fit(high * GATED_SCALE));
+        return floats_to_halves(fit(x * GATED_SCALE), fit(y * GATED_SCALE));
     }
 
-    METHOD void write_gated(const F32x4 (&sums)[MR][NT]) const {
-        u32 first = block_x() * TOKENS + wn * 8 * NT + 2 * t;
-        const Output &gates = a.outputs[0], &ups = a.outputs[1];
-        UNROLL for (u32 i = 0; i < MR / 2; i++) {
-            Place p = place(wm * MR + i);
-            if (!p.there) continue; // the same for all lanes
-            UNROLL for (u32 h = 0; h < 2; h++) {
-                u32 row = p.tile * TILE_ROWS + 8 * h + g;
-                bool real = row < gates.matrix.rows;
-                float gate_bias = real && gates.bias ? gates.bias[row] : 0.0f;
-                float up_bias = real && ups.bias ? ups.bias[row] : 0.0f;
-                UNROLL for (u32 n = 0; n < NT; n++) {
-                    const F32x4 &x = sums[i][n], &u = sums[i + MR / 2][n];
-                    float even = gate((h == 0 ? x.x : x.z) * a.scale + gate_bias, (h == 0 ? u.x : u.z) * a.scale + up_bias);
-                    float odd = gate((h == 0 ? x.y : x.w) * a.scale + gate_bias, (h == 0 ? u.y : u.w) * a.scale + up_bias);
-                    // Columns up to the next multiple of 256 are zeros, whatever the padding computed.
-                    if (!real) even = 0.0f, odd = 0.0f;
-                    u32 token = first + 8 * n;
-                    if (a.gated) write_pair(p.tile, h, token, even, odd);
-                    if (gates.to && real) {
-                        float *to = gates.to + static_cast<u64>(token) * gates.stride + row;
-                        if (token < a.tokens) to[0] = even;
-                        if (token + 1 < a.tokens) to[gates.stride] = odd;
-                    }
-                }
+    METHOD void write_gated() const {
+        constexpr u32 QUADS = SLOTS * 2, STEP = THREADS / QUADS;
+        u32 quad = tid() % QUADS, slot = quad / 4 / (MR / 2) * MR + quad / 4 % (MR / 2), inside = quad % 4;
+        Place p = place<SLOTS, MR>(a, slot);
+        if (!p.there) return;
+        const Output &gates = a.outputs[0];
+        u32 row = p.tile * TILE_ROWS + inside * 4, real = row < gates.matrix.rows ? gates.matrix.rows - row : 0;
+        bool whole = real >= 4 && aligned(gates);
+        Floats4 gate_bias = bias_of(gates, row), up_bias = bias_of(a.outputs[1], row);
+        u32 first = block_x() * TOKENS, end = a.tokens - first < TOKENS ? a.tokens - first : TOKENS;
+        u32 kept_row = slot * 16 + inside * 4;
+        // Rows 4t..4t+3 of a tile are words t of its two pieces: (4t, 4t+2) and (4t+1, 4t+3).
+        u32 word = p.tile / 2 * 16 + p.tile % 2 * 8 + inside;
+        NO_UNROLL for (u32 token = tid() / QUADS; token < end; token += STEP) {
+            Floats4 g = kept(token, kept_row, gate_bias), u = kept(token, kept_row + MR / 2 * 16, up_bias);
+            Floats4 v = {gate(g.x, u.x), gate(g.y, u.y), gate(g.z, u.z), gate(g.w, u.w)};
+            // Columns up to the next multiple of 256 are zeros, whatever was computed for the padding.
+            if (real < 1) v.x = 0.0f;
+            if (real < 2) v.y = 0.0f;
+            if (real < 3) v.z = 0.0f;
+            if (real < 4) v.w = 0.0f;
+            if (a.gated != nullptr) {
+                auto *to = reinterpret_cast<u32 *>(a.gated + static_cast<u64>(first + token) * a.gated_stride) + word;
+                to[0] = halves(v.x, v.z);
+                to[4] = halves(v.y, v.w);
             }
+            if (gates.to != nullptr) store(gates.to + static_cast<u64>(first + token) * gates.stride + row, v, real, whole);
         }
     }
 };

@@ -1,5 +1,5 @@
-// F16 tiles as A fragments: the halves lie in fragment order already; nothing is rounded, no instruction
-// but one load for eight weights. Pieces of 16 bytes are [t][row]; four lanes t of a row would meet in the
+// F16 tiles as A fragments: the halves lie in fragment order already; nothing is rounded, one load
+// and four moves for eight weights. Pieces of 16 bytes are [t][row]; four lanes t of a row would meet in the
 // same banks, so the copy to shared memory turns them: piece (t, row) lies at row ^ 2t.
 #pragma once
 #include "../prelude.cuh"
@@ -13,7 +13,11 @@ struct DequantF16 {
     // Where piece `i` of a sub-block's plane goes.
     static METHOD u32 turned(u32 i) { return i ^ (i >> 3 & 6); }
 
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32 row, u32 t, u32) {
-        return reinterpret_cast<const Words4 *>(plane)[t * 16 + (row ^ 2 * t)];
+    // `zero` is one: a fragment's four registers come from two rows, and without an operation on each the
+    // compiler moves them anew for every mma.
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32 row, u32 zero) {
+        u32 t = lane() % 4;
+        Words4 w = reinterpret_cast<const Words4 *>(plane)[t * 16 + (row ^ 2 * t)];
+        return {w.x | zero, w.y | zero, w.z | zero, w.w | zero};
     }
 };

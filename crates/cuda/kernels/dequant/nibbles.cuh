@@ -7,15 +7,17 @@
 
 constexpr u32 TWICE_1024 = 0x64006400, TWICE_SIXTEENTH = 0x2C002C00;
 
-// q - centre of eight columns: (4t, 4t+2), (4t+1, 4t+3), (16+4t, 16+4t+2), (16+4t+1, 16+4t+3).
-// LOW is the half -(1024 + centre) twice, HIGH the half -(64 + centre) twice; `extra` is what bits 4 and
-// above add, already in place and under its mask.
-template <u32 LOW, u32 HIGH> DEVICE Words4 centred(u32 word, Words4 extra) {
+// 1024 + the bits of eight columns: (4t, 4t+2), (4t+1, 4t+3) as they are, (16+4t, ..), (16+4t+1, ..) sixteenfold.
+DEVICE Words4 nibbles(u32 word) {
     u32 odd = word >> 8;
-    return {halves_add((word & 0x000F000F) | TWICE_1024 | extra.x, LOW),
-            halves_add((odd & 0x000F000F) | TWICE_1024 | extra.y, LOW),
-            halves_fma((word & 0x00F000F0) | TWICE_1024 | extra.z, TWICE_SIXTEENTH, HIGH),
-            halves_fma((odd & 0x00F000F0) | TWICE_1024 | extra.w, TWICE_SIXTEENTH, HIGH)};
+    return {and_or(word, 0x000F000F, TWICE_1024), and_or(odd, 0x000F000F, TWICE_1024),
+            and_or(word, 0x00F000F0, TWICE_1024), and_or(odd, 0x00F000F0, TWICE_1024)};
+}
+
+// q - centre: LOW is the half -(1024 + centre) twice, HIGH the half -(64 + centre) twice.
+template <u32 LOW, u32 HIGH> DEVICE Words4 centred(Words4 bits) {
+    return {halves_add(bits.x, LOW), halves_add(bits.y, LOW),
+            halves_fma(bits.z, TWICE_SIXTEENTH, HIGH), halves_fma(bits.w, TWICE_SIXTEENTH, HIGH)};
 }
 
 // An integer below 2^23 as a float, without the slow conversion unit.

@@ -10,9 +10,9 @@ struct DequantQ4 {
 
     static METHOD void scales(const u8 *raw, u32 row, u32 p, u32 *to, u32 step) { DequantQ8::scales(raw, row, p, to, step); }
 
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32 row, u32 t, u32 scale) {
-        u32 word = reinterpret_cast<const u32 *>(plane)[row * 4 + t];
-        Words4 q = centred<0xE408E408, 0xD480D480>(word, {0, 0, 0, 0});
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32, u32 scale) {
+        u32 word = *reinterpret_cast<const u32 *>(plane);
+        Words4 q = centred<0xE408E408, 0xD480D480>(nibbles(word));
         return {halves_mul(q.x, scale), halves_mul(q.y, scale), halves_mul(q.z, scale), halves_mul(q.w, scale)};
     }
 };

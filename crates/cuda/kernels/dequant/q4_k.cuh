@@ -26,9 +26,9 @@ struct DequantQ4K {
     }
 
     // One row: the four registers of columns (4t, 4t+2), (4t+1, 4t+3), (16+4t, ..), (16+4t+1, ..).
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32 row, u32 t, u32 scale) {
-        u32 word = reinterpret_cast<const u32 *>(plane)[row * 4 + t];
-        Words4 q = centred<0xE408E408, 0xD480D480>(word, {0, 0, 0, 0});
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32, u32 scale) {
+        u32 word = *reinterpret_cast<const u32 *>(plane);
+        Words4 q = centred<0xE408E408, 0xD480D480>(nibbles(word));
         u32 s = half_twice(scale), c = half_high_twice(scale);
         return {halves_fma(q.x, s, c), halves_fma(q.y, s, c), halves_fma(q.z, s, c), halves_fma(q.w, s, c)};
     }

@@ -13,13 +13,14 @@ struct DequantQ5K {
         DequantQ4K::decode(raw, row, p, to, step, 16.0f);
     }
 
-    static METHOD Words4 row(const u8 *plane, const u8 *high, u32 sub, u32 row, u32 t, u32 scale) {
-        u32 word = reinterpret_cast<const u32 *>(plane)[row * 4 + t];
+    static METHOD Words4 row(const u8 *plane, const u8 *high, u32 sub, u32 row, u32 scale) {
+        u32 t = lane() % 4, word = *reinterpret_cast<const u32 *>(plane);
         // Byte i: bit t is column 4t+i, bit 4+t column 16+4t+i; wanted at bit 4 and bit 8.
         u32 bits = reinterpret_cast<const u32 *>(high)[((sub & 1) * 16 + row) * 4 + (sub >> 1)];
         u32 even = bits << (4 - t), odd = bits >> (4 + t);
-        Words4 extra{even & 0x00100010, odd & 0x00100010, even & 0x01000100, odd & 0x01000100};
-        Words4 q = centred<0xE410E410, 0xD500D500>(word, extra);
+        Words4 q = nibbles(word);
+        q = {and_or(even, 0x00100010, q.x), and_or(odd, 0x00100010, q.y), and_or(even, 0x01000100, q.z), and_or(odd, 0x01000100, q.w)};
+        q = centred<0xE410E410, 0xD500D500>(q);
         u32 s = half_twice(scale), c = half_high_twice(scale);
         return {halves_fma(q.x, s, c), halves_fma(q.y, s, c), halves_fma(q.z, s, c), halves_fma(q.w, s, c)};
     }

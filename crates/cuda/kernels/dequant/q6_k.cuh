@@ -22,13 +22,15 @@ struct DequantQ6K {
         }
     }
 
-    static METHOD Words4 row(const u8 *plane, const u8 *high, u32 sub, u32 row, u32 t, u32 scale) {
-        u32 word = reinterpret_cast<const u32 *>(plane)[row * 4 + t];
+    static METHOD Words4 row(const u8 *plane, const u8 *high, u32 sub, u32 row, u32 scale) {
+        u32 t = lane() % 4, word = *reinterpret_cast<const u32 *>(plane);
         // Bits 2t..2t+1 of byte i: columns 4t+i in x, wanted at bit 4; columns 16+4t+i in y, wanted at bit 8.
         Words2 bits = reinterpret_cast<const Words2 *>(high)[((sub & 1) * 16 + row) * 2 + (sub >> 1 & 1)];
         u32 low = bits.x >> 2 * t, upper = bits.y >> 2 * t;
-        Words4 extra{low << 4 & 0x00300030, low >> 4 & 0x00300030, upper << 8 & 0x03000300, upper & 0x03000300};
-        Words4 q = centred<0xE420E420, 0xD600D600>(word, extra);
+        Words4 q = nibbles(word);
+        q = {and_or(low << 4, 0x00300030, q.x), and_or(low >> 4, 0x00300030, q.y),
+             and_or(upper << 8, 0x03000300, q.z), and_or(upper, 0x03000300, q.w)};
+        q = centred<0xE420E420, 0xD600D600>(q);
         u32 first = half_twice(scale), second = half_high_twice(scale);
         return {halves_mul(q.x, first), halves_mul(q.y, first), halves_mul(q.z, second), halves_mul(q.w, second)};
     }

@@ -18,8 +18,8 @@ struct DequantQ8 {
         to[3 * step] = half_high_twice(four.y);
     }
 
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32 row, u32 t, u32 scale) {
-        const u32 *words = reinterpret_cast<const u32 *>(plane) + row * 4 + t;
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32, u32 scale) {
+        const u32 *words = reinterpret_cast<const u32 *>(plane);
         Words2 first = pairs(words[0]), second = pairs(words[64]);
         return {halves_mul(first.x, scale), halves_mul(first.y, scale), halves_mul(second.x, scale), halves_mul(second.y, scale)};
     }
@@ -27,6 +27,6 @@ struct DequantQ8 {
     // Bytes (0, 2) and (1, 3) as halves.
     static METHOD Words2 pairs(u32 word) {
         constexpr u32 TURN = 0x64806480, LESS_1152 = 0xE480E480;
-        return {halves_add((word & 0x00FF00FF) ^ TURN, LESS_1152), halves_add((word >> 8 & 0x00FF00FF) ^ TURN, LESS_1152)};
+        return {halves_add(and_xor(word, 0x00FF00FF, TURN), LESS_1152), halves_add(and_xor(word >> 8, 0x00FF00FF, TURN), LESS_1152)};
     }
 };
