@@ -1,5 +1,6 @@
 //! The NVRTC library, opened at build time.
 
+use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
@@ -51,7 +52,7 @@ impl Nvrtc {
     /// Opens the library at `path`.
     pub(crate) fn open(path: &Path) -> Result<Nvrtc, String> {
         // SAFETY: NVRTC's initialisers have no preconditions.
-        let library = unsafe { Library::new(path) }.map_err(|e| e.to_string())?;
+        let library = unsafe { Library::new(path) }.map_err(words)?;
         // SAFETY: the types are those of nvrtc.h, stable since CUDA 11.1; `_library` outlives the copies.
         unsafe {
             let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int =
@@ -143,7 +144,12 @@ impl Nvrtc {
 /// `T` is the symbol's type, and the copy is not used after the library is closed.
 unsafe fn symbol<T: Copy>(library: &Library, name: &CStr) -> Result<T, String> {
     // SAFETY: the caller's.
-    unsafe { library.get::<T>(name.to_bytes_with_nul()) }.map(|s| *s).map_err(|e| e.to_string())
+    unsafe { library.get::<T>(name.to_bytes_with_nul()) }.map(|s| *s).map_err(words)
+}
+
+/// The loader's own words, which libloading keeps as the source.
+fn words(error: libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 fn c_string(text: &str) -> Result<CString, String> {

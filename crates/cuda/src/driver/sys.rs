@@ -2,6 +2,7 @@
 //!
 //! Signatures and numbers are those of `cuda.h` (12.2); a symbol's suffix is the version of its ABI.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 
@@ -153,8 +154,11 @@ impl Opened {
     pub(crate) fn new(path: &Path) -> Result<Opened, Error> {
         let name = path.display().to_string();
         // SAFETY: the driver's initialisers have no preconditions.
-        let library = unsafe { Library::new(path) }
-            .map_err(|cause| Error::NoDriver { library: name.clone(), cause: cause.to_string() })?;
+        let library = unsafe { Library::new(path) }.map_err(|error| Error::NoDriver {
+            library: name.clone(),
+            // The loader's own words are the source.
+            cause: error.source().map_or_else(|| error.to_string(), ToString::to_string),
+        })?;
         let mut opened = Opened { library, name, version: 0 };
         // SAFETY: the type is that of cuda.h, and the call needs no initialisation.
         let code = unsafe {
