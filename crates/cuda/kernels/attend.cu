@@ -39,9 +39,9 @@ DEVICE void write4(const AttendArgs &a, const Tile &tile, u32 pair, u32 column, 
     }
 }
 
-// The partial results of `used` splits, by the last block of the tile; `factors`: shared, [used][pairs].
-template <u32 WIDTH> DEVICE void merge_splits(const AttendArgs &a, const Tile &tile, const float *partials, u32 used, float *factors) {
-    u32 size = partial_floats<WIDTH>(tile.pairs), tops = tile.pairs * WIDTH;
+// The partial results of all splits, by the last block of the tile; `factors`: shared, [used][pairs].
+template <u32 WIDTH> DEVICE void merge_splits(const AttendArgs &a, const Tile &tile, const float *partials, float *factors) {
+    u32 used = tile.used, size = partial_floats<WIDTH>(tile.pairs), tops = tile.pairs * WIDTH;
     for (u32 pair = warp(); pair < tile.pairs; pair += WARPS) {
         float top = -1e30f, sum = 0.0f;
         for (u32 split = lane(); split < used; split += 32) top = fmaxf(top, load_fresh(partials + split * size + tops + pair));
@@ -67,52 +67,54 @@ template <u32 WIDTH> DEVICE void merge_splits(const AttendArgs &a, const Tile &t
     }
 }
 
-template <u32 WIDTH, u32 DEPTH> DEVICE void attend(const AttendArgs &a) {
-    pdl_launch();
-    pdl_wait();
+// K and V of the tile's only row into the page they belong to, by the last two warps.
+template <u32 WIDTH> DEVICE void store_row(const AttendArgs &a, const Tile &tile) {
+    u64 at = (static_cast<u64>(tile.first) * a.kv_heads + tile.kv_head) * a.head_dim;
+    u16 *page = page_of(a.cache, tile.slot, tile.high, tile.kv_head, WIDTH);
+    if (warp() == WARPS - 1) {
+        u16 *to = page + tile.high % PAGE * WIDTH;
+        turn_head<WIDTH>(a.k + at, a.rope.k_norm, a.rope.turns + static_cast<u64>(tile.first) * 2 * a.rope.half, a.rope.half, a.head_dim,
+                         a.rope.eps, [&](u32 d, float value) { to[d] = float_to_half(value); });
+    } else if (warp() == WARPS - 2) {
+        u16 *to = page + a.kv_heads * PAGE * WIDTH + tile.high % PAGE;
+        turn_head<WIDTH>(a.v + at, nullptr, nullptr, 0, a.head_dim, 0.0f, [&](u32 d, float value) { to[d * PAGE] = float_to_half(value); });
+    }
+}
+
+// The walks of the block's warps over its split's pages; false if the block has none.
+template <u32 WIDTH, u32 DEPTH> DEVICE bool attend_pages(const AttendArgs &a, Sums<WIDTH, 1> &sums, u16 *queries) {
     Tile tile = tile_at<1>(a, block_z(), block_y());
     u32 first = tile.start / PAGE, count = tile.high / PAGE - first + 1;
     // A run of pages for each split, a multiple of the warps: other lengths would leave warps idle.
     u32 run = ((count + blocks_x() - 1) / blocks_x() + WARPS - 1) / WARPS * WARPS;
     if (run < a.min_pages) run = a.min_pages;
-    u32 used = (count + run - 1) / run, split = block_x();
-    if (split >= used || (!a.fused && !wanted(a, tile))) return;
-    bool last = split == used - 1;
-    u32 end = first + (last ? count : (split + 1) * run);
-    first += split * run + warp();
+    tile.used = (count + run - 1) / run;
+    if (block_x() >= tile.used || (!a.fused && !wanted(a, tile))) return false;
+    bool last = block_x() == tile.used - 1;
+    u32 end = first + (last ? count : (block_x() + 1) * run);
+    first += block_x() * run + warp();
 
-    Sums<WIDTH, 1> sums;
     Ring<DEPTH> ring;
     Pages pages = pages_of<WIDTH>(a, tile);
     bool stores = a.fused && last;
-    if (!stores && first < end) fill<WIDTH>(ring, pages, first);
-    u8 *queries = shared<u8>(0);
+    if (stores) store_row<WIDTH>(a, tile);
+    else if (first < end) fill<WIDTH>(a, ring, pages, first);
     float factor = query_factor(a);
-    if (stores) {
-        u64 at = (static_cast<u64>(tile.first) * a.kv_heads + tile.kv_head) * a.head_dim;
-        u16 *page = page_of(a.cache, tile.slot, tile.high, tile.kv_head, WIDTH);
-        if (warp() == WARPS - 1) {
-            u16 *to = page + tile.high % PAGE * WIDTH;
-            turn_head<WIDTH>(a.k + at, a.rope.k_norm, a.rope.turns + static_cast<u64>(tile.first) * 2 * a.rope.half, a.rope.half, a.head_dim,
-                             a.rope.eps, [&](u32 d, float value) { to[d] = float_to_half(value); });
-        } else if (warp() == WARPS - 2) {
-            u16 *to = page + a.kv_heads * PAGE * WIDTH + tile.high % PAGE;
-            turn_head<WIDTH>(a.v + at, nullptr, nullptr, 0, a.head_dim, 0.0f, [&](u32 d, float value) { to[d * PAGE] = float_to_half(value); });
-        }
-    }
-    for (u32 pair = warp(); pair < 16; pair += WARPS) stage_query<WIDTH>(a, tile, pair, factor, queries);
+    if (tid() < 16) stage_tile<WIDTH, 1>(a, tile, tid(), queries);
+    NO_UNROLL for (u32 pair = warp(); pair < 16; pair += WARPS) stage_query<WIDTH>(a, tile, pair, factor, queries);
     sync_block();
-    if (stores && first < end) fill<WIDTH>(ring, pages, first);
+    if (stores && first < end) fill<WIDTH>(a, ring, pages, first);
 
     clear(sums);
-    u32 seen[1][2];
-    rows_seen<1>(a, tile, seen);
-    if (first < end) walk<WIDTH, 1, DEPTH>(sums, ring, pages, tile, seen, queries, a.cap, first, end, WARPS);
+    if (first < end) walk<WIDTH, 1, DEPTH>(a, sums, ring, pages, queries, first, end, WARPS);
+    return true;
+}
 
-    // The warps' sums meet in shared memory, where the queries were.
-    sync_block();
+// The sums of the block's warps, through shared memory from `tops` on: the tile's result if there is one split,
+// else this split's at `partial`.
+template <u32 WIDTH> DEVICE void merge_warps(const AttendArgs &a, const Tile &tile, const Sums<WIDTH, 1> &sums, float *tops, float *partial) {
     constexpr u32 COLUMNS = pass_columns<WIDTH>(), STRIDE = pass_stride<WIDTH>();
-    float *tops = shared<float>(0), *weights = tops + WARPS * 16, *parts = weights + WARPS * 16;
+    float *weights = tops + WARPS * 16, *parts = weights + WARPS * 16;
     u32 g = lane() / 4, t = lane() % 4;
     if (t == 0) {
         tops[warp() * 16 + g] = sums.top[0][0];
@@ -120,11 +122,6 @@ template <u32 WIDTH, u32 DEPTH> DEVICE void attend(const AttendArgs &a) {
         weights[warp() * 16 + g] = sums.sum[0][0];
         weights[warp() * 16 + g + 8] = sums.sum[0][1];
     }
-    u64 column = static_cast<u64>(block_z()) * blocks_y() + block_y();
-    u32 size = partial_floats<WIDTH>(tile.pairs);
-    // Tiles of fewer pairs than others use the beginning of their place.
-    u32 most = a.heads / a.kv_heads < 16 ? a.heads / a.kv_heads * a.tile_rows : 16;
-    float *partials = a.partials + column * blocks_x() * partial_floats<WIDTH>(most);
     UNROLL for (u32 pass = 0; pass < WIDTH / COLUMNS; pass++) {
         float *mine = parts + warp() * tile.pairs * STRIDE + 2 * t;
         UNROLL for (u32 n = 0; n < COLUMNS / 8; n++) {
@@ -143,35 +140,66 @@ template <u32 WIDTH, u32 DEPTH> DEVICE void attend(const AttendArgs &a) {
                 sum = fmaf(weights[w * 16 + pair], by, sum);
                 all = added(all, *reinterpret_cast<const Floats4 *>(parts + (w * tile.pairs + pair) * STRIDE + at), by);
             }
-            if (used == 1) {
+            if (tile.used == 1) {
                 write4(a, tile, pair, pass * COLUMNS + at, scaled(all, 1.0f / sum));
             } else {
-                float *to = partials + split * size;
-                *reinterpret_cast<Floats4 *>(to + pair * WIDTH + pass * COLUMNS + at) = all;
+                *reinterpret_cast<Floats4 *>(partial + pair * WIDTH + pass * COLUMNS + at) = all;
                 if (pass == 0 && at == 0) {
-                    to[tile.pairs * WIDTH + pair] = top;
-                    to[tile.pairs * WIDTH + tile.pairs + pair] = sum;
+                    partial[tile.pairs * WIDTH + pair] = top;
+                    partial[tile.pairs * WIDTH + tile.pairs + pair] = sum;
                 }
             }
         }
         sync_block();
     }
-    if (used == 1) return;
+}
+
+template <u32 WIDTH, u32 DEPTH> DEVICE void attend(const AttendArgs &a) {
+    pdl_launch();
+    pdl_wait();
+    u16 *queries = shared<u16>(0);
+    Sums<WIDTH, 1> sums;
+    if (!attend_pages<WIDTH, DEPTH>(a, sums, queries)) return;
+    Tile tile = *tile_of<WIDTH, 1>(queries);
+    // What was staged is no longer needed.
+    sync_block();
+    u64 column = static_cast<u64>(block_z()) * blocks_y() + block_y();
+    // Tiles of fewer pairs than others use the beginning of their place.
+    u32 group = a.heads / a.kv_heads, most = group < 16 ? group * a.tile_rows : 16;
+    float *partials = a.partials + column * blocks_x() * partial_floats<WIDTH>(most);
+    merge_warps<WIDTH>(a, tile, sums, shared<float>(0), partials + block_x() * partial_floats<WIDTH>(tile.pairs));
+    if (tile.used == 1) return;
 
     u32 *ticket = shared<u32>(0);
     thread_fence();
     sync_block();
     if (tid() == 0) {
         *ticket = atomic_add(a.arrived + column, 1);
-        if (*ticket == used - 1) a.arrived[column] = 0;
+        if (*ticket == tile.used - 1) a.arrived[column] = 0;
     }
     sync_block();
-    if (*ticket != used - 1) return;
+    if (*ticket != tile.used - 1) return;
     thread_fence();
-    merge_splits<WIDTH>(a, tile, partials, used, shared<float>(16));
+    merge_splits<WIDTH>(a, tile, partials, shared<float>(16));
 }
 
 // ---- prefill: many rows ---------------------------------------------------------------------------------
+
+template <u32 WIDTH, u32 TALL, u32 DEPTH>
+DEVICE bool prefill_pages(const AttendArgs &a, Sums<WIDTH, TALL> &sums, u32 index, u16 *queries) {
+    Tile tile = tile_at<TALL>(a, index, block_y());
+    if (!wanted(a, tile)) return false;
+    Ring<DEPTH> ring;
+    Pages pages = pages_of<WIDTH>(a, tile);
+    u32 first = tile.start / PAGE, end = tile.high / PAGE + 1;
+    fill<WIDTH>(a, ring, pages, first);
+    if (lane() < 16 * TALL) stage_tile<WIDTH, TALL>(a, tile, lane(), queries);
+    stage_queries<WIDTH, TALL>(a, tile, query_factor(a), queries);
+    sync_warp();
+    clear(sums);
+    walk<WIDTH, TALL, DEPTH>(a, sums, ring, pages, queries, first, end, 1);
+    return true;
+}
 
 template <u32 WIDTH, u32 TALL, u32 DEPTH> DEVICE void prefill(const AttendArgs &a) {
     pdl_launch();
@@ -179,22 +207,10 @@ template <u32 WIDTH, u32 TALL, u32 DEPTH> DEVICE void prefill(const AttendArgs &
     // The last tiles see most: they begin first.
     u32 index = (blocks_x() - 1 - block_x()) * WARPS + warp();
     if (index >= a.tile_count) return;
-    Tile tile = tile_at<TALL>(a, index, block_y());
-    if (!wanted(a, tile)) return;
+    u16 *queries = shared<u16>(warp() * staged_bytes<WIDTH, TALL>());
     Sums<WIDTH, TALL> sums;
-    Ring<DEPTH> ring;
-    Pages pages = pages_of<WIDTH>(a, tile);
-    u32 first = tile.start / PAGE, end = tile.high / PAGE + 1;
-    fill<WIDTH>(ring, pages, first);
-    u8 *queries = shared<u8>(warp() * 16 * TALL * query_bytes<WIDTH>());
-    float factor = query_factor(a);
-    for (u32 pair = 0; pair < 16 * TALL; pair++) stage_query<WIDTH>(a, tile, pair, factor, queries);
-    sync_warp();
-    clear(sums);
-    u32 seen[TALL][2];
-    rows_seen<TALL>(a, tile, seen);
-    walk<WIDTH, TALL, DEPTH>(sums, ring, pages, tile, seen, queries, a.cap, first, end, 1);
-
+    if (!prefill_pages<WIDTH, TALL, DEPTH>(a, sums, index, queries)) return;
+    Tile tile = *tile_of<WIDTH, TALL>(queries);
     u32 g = lane() / 4, t = lane() % 4;
     UNROLL for (u32 m = 0; m < TALL; m++) {
         UNROLL for (u32 h = 0; h < 2; h++) {

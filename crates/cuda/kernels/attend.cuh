@@ -60,9 +60,11 @@ struct Tile {
     u32 slot, low, high;   // positions of the first and the last row
     u32 start;             // the first position anyone sees
     u32 span;              // positions a row sees, or more than there are
+    u32 used;              // splits that have pages
 };
 
 constexpr u32 NOWHERE = 0xffffffffu;
+constexpr u32 ALL = 0x80000000u; // a window wider than any context
 constexpr float LOG2_E = 1.4426950408889634f;
 
 template <u32 TALL> DEVICE Tile tile_at(const AttendArgs &a, u32 index, u32 column) {
@@ -81,7 +83,7 @@ template <u32 TALL> DEVICE Tile tile_at(const AttendArgs &a, u32 index, u32 colu
     tile.slot = a.slot[tile.first];
     tile.low = a.position[tile.first];
     tile.high = a.position[tile.first + tile.rows - 1];
-    tile.span = a.window ? a.window : 0x80000000u;
+    tile.span = a.window ? a.window : ALL;
     tile.start = tile.low >= tile.span ? tile.low + 1 - tile.span : 0;
     return tile;
 }
@@ -95,41 +97,90 @@ DEVICE bool wanted(const AttendArgs &a, const Tile &tile) {
     return vote(mine) != 0;
 }
 
-// Bytes from one query to the next in shared memory: eight lanes read two rows of 64 bytes without a conflict.
-template <u32 WIDTH> DEVICE constexpr u32 query_bytes() { return WIDTH % 64 == 0 ? 2 * WIDTH + 64 : 2 * WIDTH; }
+// Queries in shared memory, as the A fragments they will be: [m-tile][32 dimensions][k-step][lane] 16 bytes,
+// of which word i is of row g + 8 * (i % 2), dimensions 8t + 4 * k-step + 2 * (i / 2) and the one after.
+template <u32 WIDTH> DEVICE u32 query_half(u32 pair, u32 d) {
+    u32 m = pair / 16, g = pair % 8, high = pair / 8 % 2, t = d / 8 % 4, step = d / 4 % 2;
+    return (((m * (WIDTH / 32) + d / 32) * 2 + step) * 32 + 4 * g + t) * 8 + (d / 2 % 2 * 2 + high) * 2 + d % 2;
+}
 
 DEVICE float query_factor(const AttendArgs &a) { return a.cap > 0.0f ? 2.0f * LOG2_E * a.scale / a.cap : LOG2_E * a.scale; }
 
-// Pair `pair` of the tile into shared memory, by one warp; pairs beyond the tile's are zeros.
-template <u32 WIDTH> DEVICE void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u8 *queries) {
-    u16 *to = reinterpret_cast<u16 *>(queries + pair * query_bytes<WIDTH>());
+// A tile in shared memory: its queries; the position of each pair's row, which only pages at the edge of what
+// is seen ask for; the tile itself, read again after the walk. Registers are short in between.
+template <u32 WIDTH, u32 TALL> DEVICE constexpr u32 staged_bytes() { return 16 * TALL * (2 * WIDTH + 4) + sizeof(Tile); }
+template <u32 WIDTH, u32 TALL> DEVICE u32 *seen_of(u16 *queries) { return reinterpret_cast<u32 *>(queries + 16 * TALL * WIDTH); }
+template <u32 WIDTH, u32 TALL> DEVICE Tile *tile_of(u16 *queries) {
+    return reinterpret_cast<Tile *>(seen_of<WIDTH, TALL>(queries) + 16 * TALL);
+}
+
+// What the tile is and what its pair `pair` sees, by one lane; pairs beyond the tile's see what its first row
+// sees.
+template <u32 WIDTH, u32 TALL> DEVICE void stage_tile(const AttendArgs &a, const Tile &tile, u32 pair, u16 *queries) {
+    seen_of<WIDTH, TALL>(queries)[pair] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
+    if (pair == 0) *tile_of<WIDTH, TALL>(queries) = tile;
+}
+
+DEVICE const float *query_at(const AttendArgs &a, const Tile &tile, u32 pair) {
+    u32 row = tile.first + pair / tile.heads, head = tile.head + pair % tile.heads;
+    return a.q + (static_cast<u64>(row) * a.heads + head) * a.head_dim;
+}
+
+// One query by one warp, turned if fused; pairs beyond the tile's are zeros.
+template <u32 WIDTH> DEVICE void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u16 *queries) {
     if (pair >= tile.pairs) {
-        UNROLL for (u32 d = 0; d < WIDTH; d += 32) to[d + lane()] = 0;
+        UNROLL for (u32 d = 0; d < WIDTH; d += 32) queries[query_half<WIDTH>(pair, d + lane())] = 0;
         return;
     }
-    u32 row = tile.first + pair / tile.heads, head = tile.head + pair % tile.heads;
-    const float *q = a.q + (static_cast<u64>(row) * a.heads + head) * a.head_dim;
-    bool turns = a.fused != 0;
-    turn_head<WIDTH>(q, turns ? a.rope.q_norm : nullptr, a.rope.turns + static_cast<u64>(row) * 2 * a.rope.half, turns ? a.rope.half : 0,
-                     a.head_dim, a.rope.eps, [&](u32 d, float value) { to[d] = float_to_half(value * factor); });
+    u64 row = tile.first + pair / tile.heads;
+    turn_head<WIDTH>(query_at(a, tile, pair), a.fused ? a.rope.q_norm : nullptr, a.rope.turns + row * 2 * a.rope.half,
+                     a.fused ? a.rope.half : 0, a.head_dim, a.rope.eps,
+                     [&](u32 d, float value) { queries[query_half<WIDTH>(pair, d)] = float_to_half(value * factor); });
+}
+
+// All queries of a tile by one warp, already turned: four dimensions a lane, eight loads under way.
+template <u32 WIDTH, u32 TALL> DEVICE void stage_queries(const AttendArgs &a, const Tile &tile, float factor, u16 *queries) {
+    constexpr u32 FOURS = WIDTH / 4, ITEMS = 16 * TALL * FOURS / 32, BATCH = 8;
+    static_assert(ITEMS % BATCH == 0, "whole batches");
+    NO_UNROLL for (u32 i = 0; i < ITEMS; i += BATCH) {
+        Floats4 q[BATCH];
+        UNROLL for (u32 j = 0; j < BATCH; j++) {
+            u32 item = (i + j) * 32 + lane(), pair = item / FOURS, d = item % FOURS * 4;
+            q[j] = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (pair < tile.pairs && d < a.head_dim) q[j] = *reinterpret_cast<const Floats4 *>(query_at(a, tile, pair) + d);
+        }
+        UNROLL for (u32 j = 0; j < BATCH; j++) {
+            u32 item = (i + j) * 32 + lane();
+            u32 *to = reinterpret_cast<u32 *>(queries + query_half<WIDTH>(item / FOURS, item % FOURS * 4));
+            to[0] = floats_to_halves(q[j].x * factor, q[j].y * factor);
+            to[2] = floats_to_halves(q[j].z * factor, q[j].w * factor);
+        }
+    }
 }
 
 // Where a lane finds keys and values of page after page.
 struct Pages {
     const u8 *keys;        // the lane's first 16 bytes in page 0 of the storage
-    u64 page_bytes;
     u32 values;            // bytes from the lane's keys to its values
-    const u32 *table;      // of the slot
+    u32 table;             // the slot's first entry
+    u32 whole, end;        // from page `whole` to before page `end` every row sees all positions
 };
+
+// The storage's number of the slot's page `page`, and the lane's keys there.
+DEVICE u32 entry_at(const AttendArgs &a, const Pages &pages, u32 page) { return a.cache.table[pages.table + page]; }
+DEVICE const u8 *keys_at(const AttendArgs &a, const Pages &pages, u32 entry) {
+    return pages.keys + static_cast<u64>(entry) * a.cache.page_stride * 2;
+}
 
 template <u32 WIDTH> DEVICE Pages pages_of(const AttendArgs &a, const Tile &tile) {
     u32 g = lane() / 4, t = lane() % 4;
     u32 keys = (8 * (g / 2) + g % 2) * 2 * WIDTH + 16 * t, values = 64 * g + 16 * t;
     Pages pages;
     pages.keys = reinterpret_cast<const u8 *>(a.cache.pages) + tile.kv_head * PAGE * WIDTH * 2 + keys;
-    pages.page_bytes = 2ull * a.cache.page_stride;
     pages.values = a.kv_heads * PAGE * WIDTH * 2 + values - keys;
-    pages.table = a.cache.table + static_cast<u64>(tile.slot) * a.cache.table_stride;
+    pages.table = tile.slot * a.cache.table_stride;
+    pages.whole = tile.high < tile.span ? 0 : (tile.high - tile.span) / PAGE + 1;
+    pages.end = (tile.low + 1) / PAGE;
     return pages;
 }
 
@@ -162,25 +213,30 @@ template <u32 WIDTH, u32 TALL> DEVICE void clear(Sums<WIDTH, TALL> &sums) {
 }
 
 // The first DEPTH groups of page `page`.
-template <u32 WIDTH, u32 DEPTH> DEVICE void fill(Ring<DEPTH> &ring, const Pages &pages, u32 page) {
-    const u8 *keys = pages.keys + pages.table[page] * pages.page_bytes;
+template <u32 WIDTH, u32 DEPTH> DEVICE void fill(const AttendArgs &a, Ring<DEPTH> &ring, const Pages &pages, u32 page) {
+    const u8 *keys = keys_at(a, pages, entry_at(a, pages, page));
     UNROLL for (u32 u = 0; u < DEPTH; u++) load_group<WIDTH>(ring.words[u], keys, pages.values, u);
 }
 
 // Pages first, first + step, .. before `end`; the ring holds the beginning of the first, which is before `end`.
-// `seen`: positions of the rows g and g + 8 of each m-tile.
 template <u32 WIDTH, u32 TALL, u32 DEPTH>
-DEVICE void walk(Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages, const Tile &tile, const u32 (&seen)[TALL][2],
-                 const u8 *queries, float cap, u32 first, u32 end, u32 step) {
+DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages, u16 *staged, u32 first, u32 end, u32 step) {
     constexpr u32 CHUNKS = WIDTH / 32;
-    u32 t = lane() % 4;
-    queries += lane() / 4 * query_bytes<WIDTH>() + 16 * t;
-    const u8 *keys = pages.keys + pages.table[first] * pages.page_bytes;
-    u32 following = first + step < end ? pages.table[first + step] : 0;
+    const Words4 *queries = reinterpret_cast<const Words4 *>(staged) + lane();
+    const u32 *seen = seen_of<WIDTH, TALL>(staged);
+    const Tile *tile = tile_of<WIDTH, TALL>(staged);
+    const u8 *keys = keys_at(a, pages, entry_at(a, pages, first));
+    u32 following = first + step < end ? entry_at(a, pages, first + step) : 0;
     NO_UNROLL for (u32 page = first; page < end; page += step) {
         bool more = page + step < end;
-        const u8 *next = pages.keys + following * pages.page_bytes;
-        following = page + 2 * step < end ? pages.table[page + 2 * step] : 0;
+        // Group u is used up: the one that comes DEPTH later takes its place.
+        auto refill = [&](u32 u) {
+            if (u + DEPTH == 2 * CHUNKS) {
+                keys = keys_at(a, pages, following);
+                following = page + 2 * step < end ? entry_at(a, pages, page + 2 * step) : 0;
+            }
+            if (u + DEPTH < 2 * CHUNKS || more) load_group<WIDTH>(ring.words[u % DEPTH], keys, pages.values, (u + DEPTH) % (2 * CHUNKS));
+        };
 
         F32x4 s[TALL][4];
         UNROLL for (u32 m = 0; m < TALL; m++) {
@@ -189,18 +245,15 @@ DEVICE void walk(Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages,
         UNROLL for (u32 u = 0; u < CHUNKS; u++) {
             Words4(&k)[4] = ring.words[u % DEPTH];
             UNROLL for (u32 m = 0; m < TALL; m++) {
-                const u8 *at = queries + m * 16 * query_bytes<WIDTH>() + 64 * u;
-                Words4 low = *reinterpret_cast<const Words4 *>(at);
-                Words4 high = *reinterpret_cast<const Words4 *>(at + 8 * query_bytes<WIDTH>());
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], low.x, high.x, low.y, high.y, k[j].x, k[j].y);
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], low.z, high.z, low.w, high.w, k[j].z, k[j].w);
+                Words4 q = queries[(m * CHUNKS + u) * 64], r = queries[(m * CHUNKS + u) * 64 + 32];
+                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], q.x, q.y, q.z, q.w, k[j].x, k[j].y);
+                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], r.x, r.y, r.z, r.w, k[j].z, k[j].w);
             }
-            if (u + DEPTH < 2 * CHUNKS) load_group<WIDTH>(k, keys, pages.values, u + DEPTH);
-            else if (more) load_group<WIDTH>(k, next, pages.values, u + DEPTH - 2 * CHUNKS);
+            refill(u);
         }
 
-        if (cap > 0.0f) {
-            float all = cap * LOG2_E;
+        if (a.cap > 0.0f) {
+            float all = a.cap * LOG2_E;
             UNROLL for (u32 m = 0; m < TALL; m++) {
                 UNROLL for (u32 j = 0; j < 4; j++) {
                     F32x4 &x = s[m][j];
@@ -214,18 +267,19 @@ DEVICE void walk(Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages,
         }
         // A page that not every row sees all of; what is in the cache there may be anything, so that values
         // must be masked too: zero times NaN is not zero.
-        u32 at = page * PAGE + 8 * t;
-        bool edge = page * PAGE + PAGE - 1 > tile.low || page * PAGE + tile.span <= tile.high;
+        bool edge = page < pages.whole || page >= pages.end;
         if (edge) {
+            u32 at = page * PAGE + 8 * (lane() % 4), span = a.window ? a.window : ALL;
             UNROLL for (u32 m = 0; m < TALL; m++) {
+                u32 row = 16 * m + lane() / 4, before = seen[row] - at, above = seen[row + 8] - at;
                 UNROLL for (u32 j = 0; j < 4; j++) {
                     // Positions after a row's own wrap to more than any span.
-                    u32 low = seen[m][0] - at - 2 * j, high = seen[m][1] - at - 2 * j;
+                    u32 low = before - 2 * j, high = above - 2 * j;
                     float hidden = bits_to_float(0xff800000u);
-                    s[m][j].x = low < tile.span ? s[m][j].x : hidden;
-                    s[m][j].y = low - 1 < tile.span ? s[m][j].y : hidden;
-                    s[m][j].z = high < tile.span ? s[m][j].z : hidden;
-                    s[m][j].w = high - 1 < tile.span ? s[m][j].w : hidden;
+                    s[m][j].x = low < span ? s[m][j].x : hidden;
+                    s[m][j].y = low - 1 < span ? s[m][j].y : hidden;
+                    s[m][j].z = high < span ? s[m][j].z : hidden;
+                    s[m][j].w = high - 1 < span ? s[m][j].w : hidden;
                 }
             }
         }
@@ -277,11 +331,10 @@ DEVICE void walk(Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages,
         UNROLL for (u32 u = CHUNKS; u < 2 * CHUNKS; u++) {
             Words4(&v)[4] = ring.words[u % DEPTH];
             if (edge) {
-                u32 take[4];
+                u32 take[4], start = tile->start, count = tile->high - start + 1;
                 UNROLL for (u32 j = 0; j < 4; j++) {
-                    u32 here = at + 2 * j;
-                    take[j] = (here >= tile.start && here <= tile.high ? 0xffffu : 0) |
-                              (here + 1 >= tile.start && here + 1 <= tile.high ? 0xffff0000u : 0);
+                    u32 here = page * PAGE + 8 * (lane() % 4) + 2 * j - start;
+                    take[j] = (here < count ? 0xffffu : 0) | (here + 1 < count ? 0xffff0000u : 0);
                 }
                 UNROLL for (u32 j = 0; j < 4; j++) v[j] = {v[j].x & take[0], v[j].y & take[1], v[j].z & take[2], v[j].w & take[3]};
             }
@@ -290,25 +343,13 @@ DEVICE void walk(Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages,
                 UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][0][0], p[m][0][1], p[m][0][2], p[m][0][3], v[j].x, v[j].y);
                 UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][1][0], p[m][1][1], p[m][1][2], p[m][1][3], v[j].z, v[j].w);
             }
-            if (u + DEPTH < 2 * CHUNKS) load_group<WIDTH>(v, keys, pages.values, u + DEPTH);
-            else if (more) load_group<WIDTH>(v, next, pages.values, u + DEPTH - 2 * CHUNKS);
+            refill(u);
         }
-        keys = next;
     }
     UNROLL for (u32 m = 0; m < TALL; m++) {
         UNROLL for (u32 h = 0; h < 2; h++) {
             sums.sum[m][h] += shfl_xor(sums.sum[m][h], 1);
             sums.sum[m][h] += shfl_xor(sums.sum[m][h], 2);
-        }
-    }
-}
-
-// Positions of the rows g and g + 8 of each m-tile; rows beyond the tile's pairs see what its first row sees.
-template <u32 TALL> DEVICE void rows_seen(const AttendArgs &a, const Tile &tile, u32 (&seen)[TALL][2]) {
-    UNROLL for (u32 m = 0; m < TALL; m++) {
-        UNROLL for (u32 h = 0; h < 2; h++) {
-            u32 pair = 16 * m + 8 * h + lane() / 4;
-            seen[m][h] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
         }
     }
 }

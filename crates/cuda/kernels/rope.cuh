@@ -20,7 +20,7 @@ struct Cache {
 // What happens to a head of Q or K before it is used. 32 bytes.
 struct Rope {
     const float *q_norm, *k_norm; // [head_dim] or null
-    const float *turns;           // [rows][half][2]: cosine and sine
+    const float *turns;           // [rows][half][2]: cosine and sine; 8-byte aligned
     u32 half;                     // dimensions i and i + half turn together; 0: nothing turns
     float eps;                    // of the norms
 };
@@ -37,15 +37,21 @@ DEVICE u16 *page_of(const Cache &cache, u32 slot, u32 position, u32 kv_head, u32
 template <u32 WIDTH, typename Put>
 DEVICE void turn_head(const float *x, const float *norm, const float *turn, u32 half, u32 head_dim, float eps, Put put) {
     constexpr u32 PAIRS = (WIDTH / 2 + 31) / 32, REST = WIDTH / 32;
-    float low[PAIRS], high[PAIRS], rest[REST];
+    float low[PAIRS], high[PAIRS], rest[REST], weight_low[PAIRS], weight_high[PAIRS], weight_rest[REST];
+    Floats2 angle[PAIRS];
     UNROLL for (u32 j = 0; j < PAIRS; j++) {
         u32 i = lane() + 32 * j;
-        low[j] = i < half ? x[i] : 0.0f;
-        high[j] = i < half ? x[i + half] : 0.0f;
+        bool turns = i < half;
+        low[j] = turns ? x[i] : 0.0f;
+        high[j] = turns ? x[i + half] : 0.0f;
+        weight_low[j] = turns && norm ? norm[i] : 1.0f;
+        weight_high[j] = turns && norm ? norm[i + half] : 1.0f;
+        angle[j] = turns ? reinterpret_cast<const Floats2 *>(turn)[i] : Floats2{1.0f, 0.0f};
     }
     UNROLL for (u32 j = 0; j < REST; j++) {
         u32 d = 2 * half + lane() + 32 * j;
         rest[j] = d < head_dim ? x[d] : 0.0f;
+        weight_rest[j] = d < head_dim && norm ? norm[d] : 1.0f;
     }
     if (norm) {
         float squares = 0.0f;
@@ -53,24 +59,17 @@ DEVICE void turn_head(const float *x, const float *norm, const float *turn, u32 
         UNROLL for (u32 j = 0; j < REST; j++) squares = fmaf(rest[j], rest[j], squares);
         float factor = rsqrtf(warp_sum(squares) / static_cast<float>(head_dim) + eps);
         UNROLL for (u32 j = 0; j < PAIRS; j++) {
-            u32 i = lane() + 32 * j;
-            if (i < half) {
-                low[j] = low[j] * factor * norm[i];
-                high[j] = high[j] * factor * norm[i + half];
-            }
+            low[j] = low[j] * factor * weight_low[j];
+            high[j] = high[j] * factor * weight_high[j];
         }
-        UNROLL for (u32 j = 0; j < REST; j++) {
-            u32 d = 2 * half + lane() + 32 * j;
-            if (d < head_dim) rest[j] = rest[j] * factor * norm[d];
-        }
+        UNROLL for (u32 j = 0; j < REST; j++) rest[j] = rest[j] * factor * weight_rest[j];
     }
     sync_warp();
     UNROLL for (u32 j = 0; j < PAIRS; j++) {
         u32 i = lane() + 32 * j;
         if (i < half) {
-            float cosine = turn[2 * i], sine = turn[2 * i + 1];
-            put(i, fmaf(low[j], cosine, -(high[j] * sine)));
-            put(i + half, fmaf(low[j], sine, high[j] * cosine));
+            put(i, fmaf(low[j], angle[j].x, -(high[j] * angle[j].y)));
+            put(i + half, fmaf(low[j], angle[j].y, high[j] * angle[j].x));
         }
     }
     UNROLL for (u32 j = 0; j < REST; j++) {

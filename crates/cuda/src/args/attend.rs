@@ -162,7 +162,7 @@ impl Attention {
     /// The launch of [`Kind::Attend`] with `splits` blocks a tile.
     pub fn attend(&self, args: &AttendArgs, splits: usize) -> Launch {
         let pairs = self.most_pairs(args.tile_rows as usize);
-        let queries = 16 * self.query_bytes();
+        let queries = self.staged_bytes(Kind::Attend);
         // Tops and sums of the warps, then their results, 128 columns at a time.
         let merge = 2 * WARPS * 16 * 4 + WARPS * pairs * (self.width().min(128) + 8) * 4;
         let factors = 16 + splits * pairs * 4;
@@ -180,14 +180,13 @@ impl Attention {
         Launch {
             grid: [blocks, self.columns(Kind::Prefill) as u32, 1],
             threads: 32 * WARPS as u32,
-            shared_bytes: (WARPS * self.pairs(Kind::Prefill) * self.query_bytes()) as u32,
+            shared_bytes: (WARPS * self.staged_bytes(Kind::Prefill)) as u32,
             overlap: true,
         }
     }
 
-    /// Bytes from one staged query to the next.
-    fn query_bytes(&self) -> usize {
-        let width = self.width();
-        if width % 64 == 0 { 2 * width + 64 } else { 2 * width }
+    /// Bytes of a tile in shared memory: queries, a position for each, what describes the tile.
+    fn staged_bytes(&self, kind: Kind) -> usize {
+        self.pairs(kind) * (2 * self.width() + 4) + 48
     }
 }
