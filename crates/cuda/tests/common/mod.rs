@@ -7,17 +7,17 @@ use model::runner::{KvType, PAGE};
 use model::{Batch, Device, LoadOptions, Plan, Row, Runner};
 
 /// SplitMix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % end as u64) as usize
     }
 
-    pub fn shuffled(&mut self, len: usize) -> Vec<u32> {
+    pub(crate) fn shuffled(&mut self, len: usize) -> Vec<u32> {
         let mut all: Vec<u32> = (0..len as u32).collect();
         for i in (1..len).rev() {
             all.swap(i, self.below(i + 1));
@@ -27,7 +27,7 @@ impl Random {
 }
 
 /// The devices there are to test on: the emulator, and with `JETSON_LLM_TEST_GPU` this machine's GPU instead.
-pub fn device(fuse: bool, graph: bool) -> Option<Cuda> {
+pub(crate) fn device(fuse: bool, graph: bool) -> Option<Cuda> {
     let library = match std::env::var_os("JETSON_LLM_TEST_GPU") {
         Some(_) => None,
         None => Some(cuda::lab::emulated_library()?),
@@ -37,24 +37,24 @@ pub fn device(fuse: bool, graph: bool) -> Option<Cuda> {
 }
 
 /// Token ids of each slot, by position.
-pub type Sequences = Vec<Vec<u32>>;
+pub(crate) type Sequences = Vec<Vec<u32>>;
 
-pub fn sequences(lengths: &[usize], vocab: usize, random: &mut Random) -> Sequences {
+pub(crate) fn sequences(lengths: &[usize], vocab: usize, random: &mut Random) -> Sequences {
     lengths.iter().map(|&len| (0..len).map(|_| random.below(vocab) as u32).collect()).collect()
 }
 
 /// Room for all sequences, and two pages more.
-pub fn options(sequences: &Sequences, rows: usize) -> LoadOptions {
+pub(crate) fn options(sequences: &Sequences, rows: usize) -> LoadOptions {
     let pages = sequences.iter().map(|s| s.len().div_ceil(PAGE)).sum::<usize>() + 2;
     LoadOptions { rows, logit_rows: rows, slots: sequences.len(), pages, kv: KvType::F16, threads: 1 }
 }
 
-pub fn load(device: &dyn Device, file: &Gguf, plan: &Plan, options: &LoadOptions) -> Box<dyn Runner> {
+pub(crate) fn load(device: &dyn Device, file: &Gguf, plan: &Plan, options: &LoadOptions) -> Box<dyn Runner> {
     device.load(file, plan, options, &mut |_, _| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Gives every slot pages of its own, in no order.
-pub fn map(runner: &mut dyn Runner, sequences: &Sequences, random: &mut Random) {
+pub(crate) fn map(runner: &mut dyn Runner, sequences: &Sequences, random: &mut Random) {
     for group in 0..runner.plan().kv.len() {
         let mut pages = random.shuffled(runner.options().pages);
         for (slot, sequence) in sequences.iter().enumerate() {
@@ -66,10 +66,10 @@ pub fn map(runner: &mut dyn Runner, sequences: &Sequences, random: &mut Random) 
 }
 
 /// Rows of a batch: slot and position.
-pub type Deal = Vec<(usize, usize)>;
+pub(crate) type Deal = Vec<(usize, usize)>;
 
 /// Cuts sequences into batches of these many rows, over and over; `runs` rows of a slot at a time.
-pub fn deal(sequences: &Sequences, sizes: &[usize], runs: usize) -> Vec<Deal> {
+pub(crate) fn deal(sequences: &Sequences, sizes: &[usize], runs: usize) -> Vec<Deal> {
     let mut next = vec![0; sequences.len()];
     let mut order = vec![];
     while order.len() < sequences.iter().map(Vec::len).sum() {
@@ -94,9 +94,9 @@ pub fn deal(sequences: &Sequences, sizes: &[usize], runs: usize) -> Vec<Deal> {
 }
 
 /// Logits of all rows asked for, `[slot][position]`; empty where nobody asked.
-pub type Logits = Vec<Vec<Vec<f32>>>;
+pub(crate) type Logits = Vec<Vec<Vec<f32>>>;
 
-pub fn run(
+pub(crate) fn run(
     runner: &mut dyn Runner,
     sequences: &Sequences,
     batches: &[Deal],
@@ -123,7 +123,7 @@ pub fn run(
 }
 
 /// |ours − theirs| / |theirs| over the rows that `ours` has.
-pub fn difference(ours: &Logits, theirs: &Logits) -> f64 {
+pub(crate) fn difference(ours: &Logits, theirs: &Logits) -> f64 {
     let mut pairs = (vec![], vec![]);
     for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flatten()) {
         if !ours.is_empty() {
@@ -135,7 +135,7 @@ pub fn difference(ours: &Logits, theirs: &Logits) -> f64 {
 }
 
 /// Whether two results are the same bits wherever both have rows.
-pub fn same_bits(ours: &Logits, theirs: &Logits) -> bool {
+pub(crate) fn same_bits(ours: &Logits, theirs: &Logits) -> bool {
     let both = ours.iter().flatten().zip(theirs.iter().flatten());
     both.filter(|(a, b)| !a.is_empty() && !b.is_empty())
         .all(|(a, b)| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()))
