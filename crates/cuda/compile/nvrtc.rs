@@ -52,7 +52,7 @@ impl Nvrtc {
     /// Opens the library at `path`.
     pub(crate) fn open(path: &Path) -> Result<Nvrtc, String> {
         // SAFETY: NVRTC's initialisers have no preconditions.
-        let library = unsafe { Library::new(path) }.map_err(words)?;
+        let library = unsafe { Library::new(path) }.map_err(|e| words(&e))?;
         // SAFETY: the types are those of nvrtc.h, stable since CUDA 11.1; `_library` outlives the copies.
         unsafe {
             let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int =
@@ -144,11 +144,11 @@ impl Nvrtc {
 /// `T` is the symbol's type, and the copy is not used after the library is closed.
 unsafe fn symbol<T: Copy>(library: &Library, name: &CStr) -> Result<T, String> {
     // SAFETY: the caller's.
-    unsafe { library.get::<T>(name.to_bytes_with_nul()) }.map(|s| *s).map_err(words)
+    unsafe { library.get::<T>(name.to_bytes_with_nul()) }.map(|s| *s).map_err(|e| words(&e))
 }
 
 /// The loader's own words, which libloading keeps as the source.
-fn words(error: libloading::Error) -> String {
+fn words(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
