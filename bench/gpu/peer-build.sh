@@ -66,17 +66,17 @@ PY
 
 # Unpacks and builds in $2; called by start in a session of its own.
 build() {
-    local archive=$1 dir=$2 root flags=()
-    mkdir -p "$dir/src"
-    tar -xf "$archive" -C "$dir/src" --strip-components=1
+    local archive=$1 dir=$2 root src flags=()
+    "$here/unpack.sh" "$archive" "$dir/src"
+    src=$(dirname "$dir"/src/*/CMakeLists.txt)
     if [ "${PEER_CUDA:-1}" = 1 ]; then
         root=$(toolkit "$dir/cuda")
         echo "CUDA toolkit: $root"
         flags=(-DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCH:-90}" -DCUDAToolkit_ROOT="$root"
             -DCMAKE_CUDA_COMPILER="$root/bin/nvcc" -DGGML_CUDA_FA=ON -DGGML_CUDA_GRAPHS=ON -DGGML_CUDA_NCCL=OFF)
     fi
-    [ ! -e "$dir/src/COMMIT" ] || flags+=(-DLLAMA_BUILD_COMMIT="$(cat "$dir/src/COMMIT")")
-    cmake -G Ninja -S "$dir/src" -B "$dir/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+    [ ! -e "$src/COMMIT" ] || flags+=(-DLLAMA_BUILD_COMMIT="$(cat "$src/COMMIT")")
+    cmake -G Ninja -S "$src" -B "$dir/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
         -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF \
         -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=ON "${flags[@]}"
     # shellcheck disable=SC2086  # several targets
