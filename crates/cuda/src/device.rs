@@ -89,6 +89,15 @@ impl Cuda {
         Design::new(plan, options, self.device(), &self.options).map(|design| design.memory())
     }
 
+    /// Bytes of the host's pinned memory that a loaded plan takes beside that: on integrated GPUs it is the
+    /// same memory.
+    ///
+    /// # Errors
+    /// What the device cannot run, by name.
+    pub fn pinned(&self, plan: &Plan, options: &LoadOptions) -> Result<u64, model::Error> {
+        Design::new(plan, options, self.device(), &self.options).map(|design| design.pinned_bytes())
+    }
+
     /// Bytes a model may take.
     ///
     /// # Errors

@@ -98,11 +98,6 @@ impl Kv {
         self.groups[group].address()
     }
 
-    /// Bytes of pages.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.groups.iter().map(|block| block.bytes() as u64).sum()
-    }
-
     /// Sets the pages of a slot's positions from `first · PAGE` on. No step is under way.
     ///
     /// # Panics
