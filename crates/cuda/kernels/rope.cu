@@ -3,8 +3,9 @@
 //   q = turn(norm(q)) in place;  K page = f16(turn(norm(k)));  V page = f16(v)
 //
 // One warp a head of a row; a head is read once and written once. The rotation turns dimensions (i, i + half)
-// by the row's angle, the dimensions from 2 * half on stay. Values of a page lie transposed, so a warp writes
-// two bytes in each of `width` rows of 64 bytes, which the L2 gathers.
+// by the row's angle, the dimensions from 2 * half on stay. Values of a page lie transposed, 64 bytes a
+// dimension: the warp of a row at a position that 8 divides, or that nobody precedes, also stores the values of
+// the rows that follow up to the next such position, 16 bytes at once if they are 8.
 #include "rope.cuh"
 
 // Grid: ceil(rows * (heads + 2 * kv_heads) / 4) blocks of 128 threads.
@@ -18,6 +19,32 @@ struct RopeStoreArgs {
     u32 rows, heads, kv_heads, head_dim, width, unused;
 };
 
+// The values of row `row` and of those after it that share its sixteen bytes, if it is the first of them.
+template <u32 WIDTH> DEVICE void store_values(const RopeStoreArgs &a, u32 row, u32 head) {
+    u32 slot = a.slot[row], position = a.position[row], next = row + lane();
+    bool first = row == 0 || a.slot[row - 1] != slot || a.position[row - 1] + 1 != position || position % 8 == 0;
+    bool follows = position % 8 + lane() < 8 && next < a.rows && a.slot[next] == slot && a.position[next] == position + lane();
+    u32 run = vote(follows);
+    run &= run ^ (run + 1);
+    if (!first) return;
+    const float *v = a.v + (static_cast<u64>(row) * a.kv_heads + head) * a.head_dim;
+    u16 *page = page_of(a.cache, slot, position, head, WIDTH) + a.kv_heads * PAGE * WIDTH + position % PAGE;
+    UNROLL for (u32 j = 0; j < WIDTH / 32; j++) {
+        u32 d = lane() + 32 * j;
+        float x[8];
+        UNROLL for (u32 i = 0; i < 8; i++) x[i] = run >> i & 1 && d < a.head_dim ? v[i * a.kv_heads * a.head_dim + d] : 0.0f;
+        u16 *to = page + d * PAGE;
+        if (run == 0xff) {
+            *reinterpret_cast<Words4 *>(to) = {floats_to_halves(x[0], x[1]), floats_to_halves(x[2], x[3]), floats_to_halves(x[4], x[5]),
+                                               floats_to_halves(x[6], x[7])};
+        } else {
+            UNROLL for (u32 i = 0; i < 8; i++) {
+                if (run >> i & 1) to[i] = float_to_half(x[i]);
+            }
+        }
+    }
+}
+
 template <u32 WIDTH> DEVICE void rope_store_head(const RopeStoreArgs &a, u32 row, u32 head) {
     const float *turn = a.rope.turns + static_cast<u64>(row) * 2 * a.rope.half;
     if (head < a.heads) {
@@ -29,18 +56,11 @@ template <u32 WIDTH> DEVICE void rope_store_head(const RopeStoreArgs &a, u32 row
         return;
     }
     head -= a.heads;
-    bool values = head >= a.kv_heads;
-    if (values) head -= a.kv_heads;
+    if (head >= a.kv_heads) return store_values<WIDTH>(a, row, head - a.kv_heads);
     u32 position = a.position[row];
-    u16 *page = page_of(a.cache, a.slot[row], position, head, WIDTH);
-    u64 at = (static_cast<u64>(row) * a.kv_heads + head) * a.head_dim;
-    if (values) {
-        page += a.kv_heads * PAGE * WIDTH + position % PAGE;
-        turn_head<WIDTH>(a.v + at, nullptr, nullptr, 0, a.head_dim, 0.0f, [&](u32 d, float value) { page[d * PAGE] = float_to_half(value); });
-    } else {
-        page += position % PAGE * WIDTH;
-        turn_head<WIDTH>(a.k + at, a.rope.k_norm, turn, a.rope.half, a.head_dim, a.rope.eps, [&](u32 d, float value) { page[d] = float_to_half(value); });
-    }
+    u16 *page = page_of(a.cache, a.slot[row], position, head, WIDTH) + position % PAGE * WIDTH;
+    const float *k = a.k + (static_cast<u64>(row) * a.kv_heads + head) * a.head_dim;
+    turn_head<WIDTH>(k, a.rope.k_norm, turn, a.rope.half, a.head_dim, a.rope.eps, [&](u32 d, float value) { page[d] = float_to_half(value); });
 }
 
 KERNEL(rope_store, RopeStoreArgs, 128, 4) {
