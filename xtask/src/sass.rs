@@ -6,26 +6,28 @@ use std::collections::BTreeMap;
 #[derive(Debug, PartialEq, Eq)]
 struct Instruction {
     address: u64,
-    /// Up to the first dot: `IDP` of `IDP.4A.U8.S8`.
-    family: String,
+    /// As `IDP.4A.U8.S8`.
+    opcode: String,
     /// Where a branch goes.
     target: Option<u64>,
 }
 
-/// Families of instructions that multiply weights with activations.
+/// What tells a kernel's main loop from its others: the one with most of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Products {
-    /// Integer and tensor units.
-    Codes,
-    /// Float units.
-    Floats,
+pub(crate) enum Mark {
+    /// Loads of weights (`load_stream`): from global memory, kept out of the L1.
+    Stream,
+    /// Products on integer and tensor units.
+    Products,
 }
 
-impl Products {
-    fn families(self) -> &'static [&'static str] {
+impl Mark {
+    fn is(self, opcode: &str) -> bool {
+        let mut parts = opcode.split('.');
+        let family = parts.next();
         match self {
-            Products::Codes => &["IDP", "IMMA", "HMMA"],
-            Products::Floats => &["FFMA", "HFMA2"],
+            Mark::Stream => family == Some("LDG") && parts.any(|part| part == "NA"),
+            Mark::Products => matches!(family, Some("IDP" | "IMMA" | "HMMA")),
         }
     }
 }
@@ -50,10 +52,10 @@ impl Listing {
     }
 
     /// Instructions of a function's main loop: of the loops without another inside, the one with the most
-    /// products. `None` if there is no such function, loop or product.
+    /// marks. `None` if there is no such function, loop or mark.
     ///
     /// Parts that an iteration may skip count in full.
-    pub(crate) fn main_loop(&self, function: &str, products: Products) -> Option<usize> {
+    pub(crate) fn main_loop(&self, function: &str, mark: Mark) -> Option<usize> {
         let list = self.0.get(function)?;
         let backward = |i: &&Instruction| i.target.is_some_and(|target| target <= i.address);
         let loops: Vec<(u64, u64)> =
@@ -63,9 +65,7 @@ impl Listing {
         };
         let inside =
             |start: u64, end: u64| list.iter().filter(move |i| start <= i.address && i.address <= end);
-        let count = |&&(start, end): &&(u64, u64)| {
-            inside(start, end).filter(|i| products.families().contains(&i.family.as_str())).count()
-        };
+        let count = |&&(start, end): &&(u64, u64)| inside(start, end).filter(|i| mark.is(&i.opcode)).count();
         let &(start, end) = loops.iter().filter(innermost).max_by_key(count)?;
         (count(&&(start, end)) > 0).then(|| inside(start, end).count())
     }
@@ -80,7 +80,7 @@ fn instruction(line: &str) -> Option<Instruction> {
     let family = opcode.split('.').next()?.to_owned();
     let target =
         if family == "BRA" { words.last().and_then(|w| hexadecimal(w.strip_prefix("0x")?)) } else { None };
-    Some(Instruction { address: hexadecimal(address)?, family, target })
+    Some(Instruction { address: hexadecimal(address)?, opcode: opcode.to_owned(), target })
 }
 
 fn hexadecimal(text: &str) -> Option<u64> {
@@ -109,27 +109,30 @@ mod tests {
         /*0090*/               @P2 BRA 0x10 ;                      /* 0x1 */
         /*00a0*/                   EXIT ;                          /* 0x1 */
 		Function : second
-        /*0000*/                   FFMA R4, R5, R6, R4 ;           /* 0x1 */
-        /*0010*/               @P2 BRA 0x0 ;                       /* 0x1 */
+        /*0000*/                   LDG.E.128.STRONG.GPU R4, [R2] ; /* 0x1 */
+        /*0010*/                   LDG.E.128.STRONG.GPU R8, [R2] ; /* 0x1 */
+        /*0020*/               @P2 BRA 0x0 ;                       /* 0x1 */
+        /*0030*/                   LDG.E.NA.128.CONSTANT R4, [R2]; /* 0x1 */
+        /*0040*/               @P2 BRA 0x30 ;                      /* 0x1 */
 		Function : third
         /*0000*/                   IDP.4A.U8.S8 R4, R5, R6, R4 ;   /* 0x1 */
         /*0010*/                   EXIT ;                          /* 0x1 */
 ";
 
     #[test]
-    fn the_innermost_loop_with_most_products_counts() {
+    fn the_innermost_loop_with_most_marks_counts() {
         let listing = Listing::parse(LISTING);
-        assert_eq!(listing.main_loop("first", Products::Codes), Some(5), "0x40 to 0x80");
-        assert_eq!(listing.main_loop("second", Products::Codes), None);
-        assert_eq!(listing.main_loop("second", Products::Floats), Some(2));
-        assert_eq!(listing.main_loop("third", Products::Codes), None);
-        assert_eq!(listing.main_loop("fourth", Products::Codes), None);
+        assert_eq!(listing.main_loop("first", Mark::Products), Some(5), "0x40 to 0x80");
+        assert_eq!(listing.main_loop("second", Mark::Products), None);
+        assert_eq!(listing.main_loop("second", Mark::Stream), Some(2));
+        assert_eq!(listing.main_loop("third", Mark::Products), None);
+        assert_eq!(listing.main_loop("fourth", Mark::Products), None);
     }
 
     #[test]
     fn predicates_and_targets_are_read() {
         let read = instruction("/*0410*/               @P2 BRA 0x570 ;         /* 0x0000015000002947 */");
-        assert_eq!(read, Some(Instruction { address: 0x410, family: "BRA".into(), target: Some(0x570) }));
+        assert_eq!(read, Some(Instruction { address: 0x410, opcode: "BRA".into(), target: Some(0x570) }));
         let read = instruction("/*0740*/               BRA.DIV ~URZ, 0x2cc0 ;   /* 0x1 */").unwrap();
         assert_eq!(read.target, Some(0x2cc0));
         assert_eq!(instruction("/* 0x000fda000bf05070 */"), None);
