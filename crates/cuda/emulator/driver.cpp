@@ -326,6 +326,7 @@ int cuFuncGetAttribute(int *value, int attribute, void *function) {
     return SUCCESS;
 }
 int cuFuncSetAttribute(void *function, int attribute, int value) {
+    if (attribute == 9) return value >= -1 && value <= 100 ? SUCCESS : INVALID_VALUE; // a wish: nothing to do
     if (attribute != 8 || value < 0 || value > SHARED_PER_BLOCK) return INVALID_VALUE;
     auto &most = static_cast<Function *>(function)->shared_bytes;
     std::lock_guard<std::mutex> guard(lock);

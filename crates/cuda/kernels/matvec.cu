@@ -22,7 +22,7 @@ struct MatvecArgs {
     // What the host can count once: groups of `split` warps in the launch, units of the kernel's first and
     // second format.
     u32 groups, units_first, units_second;
-    u32 prefetch; // steps of a warp's stream to bring into the L2 before the input is ready
+    u32 unused;
 };
 
 // Where a unit's segment lies: one matrix's row tile. Units of a gated product have two, gate and up.
@@ -47,19 +47,27 @@ template <typename Dot> DEVICE const u8 *first_tile(const MatvecArgs &a, Segment
     return tiles + static_cast<u64>(at.tile * col_tiles) * tile_bytes(Dot::FORMAT);
 }
 
-DEVICE void finish(const MatvecArgs &a, Segment place, float value, float second) {
+DEVICE void finish(const MatvecArgs &a, Segment place, float value, float second, float before) {
     const Output &out = place.out == 0 ? a.out[0] : place.out == 1 ? a.out[1] : a.out[2];
     u32 row = place.tile * TILE_ROWS + lane();
     if (row >= out.matrix.rows) return;
     if (out.bias != nullptr) value += out.bias[row];
     switch (a.epilogue) {
-    case ADD: value += out.to[row]; break;
+    case ADD: value += before; break;
     case GATE_SILU: value = silu(value) * second; break;
     case GATE_GELU: value = gelu_tanh(value) * second; break;
     case CAP: value = capped(value, a.cap); break;
     default: break;
     }
     out.to[row] = value;
+}
+
+// What a product is added to, read long before it is needed.
+template <typename Dot> DEVICE float residual(const MatvecArgs &a, u32 unit) {
+    Segment place = find<Dot>(a, unit, false, false);
+    const Output &out = place.out == 0 ? a.out[0] : place.out == 1 ? a.out[1] : a.out[2];
+    u32 row = place.tile * TILE_ROWS + (lane() & 15);
+    return row < out.matrix.rows ? load_fresh(out.to + row) : 0.0f;
 }
 
 // All units of one format. Groups that come after the units of the first format take the first ones of the
@@ -83,7 +91,8 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
     }
     if (!SECOND) {
         pdl_wait();
-        stage<WARPS, Dot::FLOATS>(a.source, at, col_tiles, shared<float>(at.rest));
+        float *scratch = shared<float>(at.rest);
+        stage_meet<WARPS>(a.source, stage<WARPS, Dot::FLOATS>(a.source, at, col_tiles, scratch), scratch);
     }
     u32 round = 0;
     bool up = false;
@@ -91,6 +100,8 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
         const bool ends = up == GATED;
         const u32 following = ends ? unit + groups : unit;
         const u8 *after = first_tile<Dot>(a, find<Dot>(a, following < total ? following : 0, GATED, !ends), col_tiles);
+        float before = 0.0f;
+        if (!GATED && a.epilogue == ADD && member == 0) before = residual<Dot>(a, unit);
         float sum = 0.0f;
         u32 now = member;
         NO_UNROLL for (bool last = false; !last;) {
@@ -112,12 +123,14 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
         round ^= 1;
         if (member == 0 && lane() < 16) {
             float first = 0.0f, second = 0.0f;
-            NO_UNROLL for (u32 i = 0; i < a.split; i++) {
-                first += set[i * 32 + lane()];
-                if (GATED) second += set[i * 32 + 16 + lane()];
+            UNROLL for (u32 i = 0; i < WARPS; i++) {
+                if (i < a.split) {
+                    first += set[i * 32 + lane()];
+                    if (GATED) second += set[i * 32 + 16 + lane()];
+                }
             }
             float factor = shared<float>(at.rest)[warp()];
-            finish(a, find<Dot>(a, unit, GATED, false), factor * first, factor * second);
+            finish(a, find<Dot>(a, unit, GATED, false), factor * first, factor * second, before);
         }
         unit += groups;
     }

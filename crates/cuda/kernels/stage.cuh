@@ -29,36 +29,20 @@ template <u32 WARPS> DEVICE float block_sum(float value, float *scratch) {
     return warp_sum(lane() < WARPS ? scratch[lane()] : 0.0f);
 }
 
-// Eight values of the input from column `col` on, and their weights of the norm; zeros beyond the width.
-// `factor` multiplies o before `post`.
-DEVICE void stage_eight(const Source &source, u32 col, float factor, float (&x)[8]) {
-    UNROLL for (u32 half = 0; half < 2; half++) {
-        u32 at = col + 4 * half;
-        Floats4 v = {0, 0, 0, 0};
-        if (at < source.cols) { // widths are multiples of 4: vectors of a model are
-            v = load_fresh(reinterpret_cast<const Floats4 *>(source.x + at));
-            if (source.o != nullptr) {
-                Floats4 o = load_fresh(reinterpret_cast<const Floats4 *>(source.o + at));
-                if (source.post != nullptr) {
-                    Floats4 post = *reinterpret_cast<const Floats4 *>(source.post + at);
-                    o = {o.x * factor * post.x, o.y * factor * post.y, o.z * factor * post.z, o.w * factor * post.w};
-                }
-                v = {v.x + o.x, v.y + o.y, v.z + o.z, v.w + o.w};
-                if (source.x_out != nullptr && block_x() == 0) *reinterpret_cast<Floats4 *>(source.x_out + at) = v;
-            }
+// Four values of x + o from column `col` on; zeros beyond the width. `factor` multiplies o before `post`.
+DEVICE Floats4 stage_four(const Source &source, u32 col, float factor) {
+    if (col >= source.cols) return {0, 0, 0, 0}; // widths are multiples of four
+    Floats4 v = load_fresh(reinterpret_cast<const Floats4 *>(source.x + col));
+    if (source.o != nullptr) {
+        Floats4 o = load_fresh(reinterpret_cast<const Floats4 *>(source.o + col));
+        if (source.post != nullptr) {
+            Floats4 post = *reinterpret_cast<const Floats4 *>(source.post + col);
+            o = {o.x * factor * post.x, o.y * factor * post.y, o.z * factor * post.z, o.w * factor * post.w};
         }
-        x[4 * half] = v.x, x[4 * half + 1] = v.y, x[4 * half + 2] = v.z, x[4 * half + 3] = v.w;
+        v = {v.x + o.x, v.y + o.y, v.z + o.z, v.w + o.w};
+        if (source.x_out != nullptr && block_x() == 0) *reinterpret_cast<Floats4 *>(source.x_out + col) = v;
     }
-}
-
-DEVICE void norm_eight(const Source &source, u32 col, float (&x)[8]) {
-    UNROLL for (u32 half = 0; half < 2; half++) {
-        u32 at = col + 4 * half;
-        if (at < source.cols) {
-            Floats4 w = *reinterpret_cast<const Floats4 *>(source.norm + at);
-            x[4 * half] *= w.x, x[4 * half + 1] *= w.y, x[4 * half + 2] *= w.z, x[4 * half + 3] *= w.w;
-        }
-    }
+    return v;
 }
 
 // Quantises 256 columns, eight a lane, into tile `tile`. All lanes of a warp take part.
@@ -95,9 +79,44 @@ DEVICE void quantise_tile(const Staged &at, u32 tile, const float (&x)[8]) {
     if (lane() == 0) *shared<float>(at.scale + tile * 4) = dx;
 }
 
-// Stages the whole input and meets; leaves the factor that multiplies every product of it (1/rms, or 1) in
-// scratch[warp()], one for each warp: cheaper than a register for the whole kernel. With FLOATS the input is kept as f32 [tiles * 256] at offset 0 instead of fixed point. `scratch`: 32 floats.
-template <u32 WARPS, bool FLOATS> DEVICE void stage(const Source &source, const Staged &at, u32 tiles, float *scratch) {
+// This warp's share of the tiles, BATCH of them under way at once; gives this lane's sum of squares.
+template <u32 WARPS, bool FLOATS, u32 BATCH, bool NORM>
+DEVICE float stage_tiles(const Source &source, const Staged &at, u32 tiles, float factor) {
+    float squares = 0.0f;
+    NO_UNROLL for (u32 first = warp(); first < tiles; first += BATCH * WARPS) {
+        Floats4 v[BATCH][2], w[BATCH][2];
+        UNROLL for (u32 i = 0; i < BATCH; i++) {
+            UNROLL for (u32 half = 0; half < 2; half++) {
+                u32 col = (first + i * WARPS) * 256 + lane() * 8 + half * 4;
+                v[i][half] = stage_four(source, col, factor);
+                if (NORM) w[i][half] = col < source.cols ? *reinterpret_cast<const Floats4 *>(source.norm + col) : Floats4{0, 0, 0, 0};
+            }
+        }
+        UNROLL for (u32 i = 0; i < BATCH; i++) {
+            u32 tile = first + i * WARPS;
+            if (tile >= tiles) break;
+            float x[8];
+            UNROLL for (u32 half = 0; half < 2; half++) {
+                Floats4 a = v[i][half];
+                squares += a.x * a.x + a.y * a.y + a.z * a.z + a.w * a.w;
+                if (NORM) a = {a.x * w[i][half].x, a.y * w[i][half].y, a.z * w[i][half].z, a.w * w[i][half].w};
+                x[4 * half] = a.x, x[4 * half + 1] = a.y, x[4 * half + 2] = a.z, x[4 * half + 3] = a.w;
+            }
+            if (FLOATS) {
+                u32 to = (tile * 256 + lane() * 8) * 4;
+                *shared<Floats4>(to) = {x[0], x[1], x[2], x[3]};
+                *shared<Floats4>(to + 16) = {x[4], x[5], x[6], x[7]};
+            } else {
+                quantise_tile(at, tile, x);
+            }
+        }
+    }
+    return squares;
+}
+
+// Stages this warp's share of the input; gives what `stage_meet` wants. With FLOATS the input is kept as f32
+// [tiles * 256] at offset 0 instead of fixed point. `scratch`: 32 floats.
+template <u32 WARPS, bool FLOATS> DEVICE float stage(const Source &source, const Staged &at, u32 tiles, float *scratch) {
     float factor = 1.0f;
     if (source.o != nullptr && source.post != nullptr) {
         float squares = 0.0f;
@@ -107,20 +126,13 @@ template <u32 WARPS, bool FLOATS> DEVICE void stage(const Source &source, const 
         }
         factor = rsqrtf(block_sum<WARPS>(squares, scratch) / static_cast<float>(source.cols) + source.eps);
     }
-    float squares = 0.0f;
-    NO_UNROLL for (u32 tile = warp(); tile < tiles; tile += WARPS) {
-        u32 col = tile * 256 + lane() * 8;
-        float x[8];
-        stage_eight(source, col, factor, x);
-        UNROLL for (u32 i = 0; i < 8; i++) squares += x[i] * x[i];
-        if (source.norm != nullptr) norm_eight(source, col, x);
-        if (FLOATS) {
-            *shared<Floats4>(col * 4) = {x[0], x[1], x[2], x[3]};
-            *shared<Floats4>(col * 4 + 16) = {x[4], x[5], x[6], x[7]};
-        } else {
-            quantise_tile(at, tile, x);
-        }
-    }
+    return source.norm != nullptr ? stage_tiles<WARPS, FLOATS, 1, true>(source, at, tiles, factor)
+                                  : stage_tiles<WARPS, FLOATS, 2, false>(source, at, tiles, factor);
+}
+
+// Meets; leaves the factor that multiplies every product of the input (1/rms, or 1) in scratch[warp()], one
+// for each warp: cheaper than a register for the whole kernel.
+template <u32 WARPS> DEVICE void stage_meet(const Source &source, float squares, float *scratch) {
     float sum = block_sum<WARPS>(squares, scratch + 16);
     if (lane() == 0) scratch[warp()] = source.norm == nullptr ? 1.0f : rsqrtf(sum / static_cast<float>(source.cols) + source.eps);
     sync_warp();

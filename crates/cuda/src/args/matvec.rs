@@ -29,8 +29,8 @@ pub struct MatvecArgs {
     pub units_first: u32,
     /// Row tiles in its second.
     pub units_second: u32,
-    /// Steps of a warp's stream to bring into the L2 before the input is ready.
-    pub prefetch: u32,
+    /// Padding.
+    pub unused: u32,
 }
 
 // SAFETY: field by field the structure of the kernel; whoever fills in addresses answers for them.

@@ -82,6 +82,7 @@ impl Kernels {
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         for module in &self.modules {
             if let Some(function) = module.function(name)? {
+                function.prefer_shared()?;
                 return Ok(function);
             }
         }

@@ -118,6 +118,17 @@ impl Function {
         })
     }
 
+    /// Asks for as much of the first-level cache as shared memory as there is.
+    ///
+    /// A multiprocessor runs blocks of one division at a time: kernels that divide it alike can follow each
+    /// other, and overlap, without waiting for it to be empty.
+    pub fn prefer_shared(&self) -> Result<(), Error> {
+        self.context().call("cuFuncSetAttribute", |api| {
+            // SAFETY: a function of the driver.
+            unsafe { (api.func_set_attribute)(self.handle, sys::FUNCTION_SHARED_CARVEOUT, 100) }
+        })
+    }
+
     /// Registers of a thread.
     pub fn registers(&self) -> Result<u32, Error> {
         self.attribute(sys::FUNCTION_REGISTERS)

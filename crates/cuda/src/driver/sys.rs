@@ -37,6 +37,7 @@ pub(crate) const FUNCTION_STATIC_SHARED: c_int = 1;
 pub(crate) const FUNCTION_LOCAL_BYTES: c_int = 3;
 pub(crate) const FUNCTION_REGISTERS: c_int = 4;
 pub(crate) const FUNCTION_DYNAMIC_SHARED: c_int = 8;
+pub(crate) const FUNCTION_SHARED_CARVEOUT: c_int = 9;
 
 pub(crate) const STREAM_NON_BLOCKING: c_uint = 1;
 pub(crate) const CAPTURE_THREAD_LOCAL: c_int = 1;
