@@ -153,12 +153,10 @@ impl Attention {
         tiles * self.columns(Kind::Attend)
     }
 
-    /// Splits that give each of `processors` multiprocessors as many blocks as it holds, for `tiles` tiles. How
-    /// many of them have work follows from the positions, on the device.
-    pub fn splits(&self, processors: usize, tiles: usize) -> usize {
-        // By registers: 65536 on each.
-        let blocks = if self.width() < 128 { 3 } else { 2 };
-        (processors * blocks / (tiles * self.columns(Kind::Attend)).max(1)).clamp(1, 64)
+    /// Blocks of [`Kind::Attend`] that a multiprocessor holds at a time, by its 65536 registers. More blocks in
+    /// all than fit at once take twice as long.
+    pub fn resident(&self) -> usize {
+        if self.width() < 128 { 3 } else { 2 }
     }
 
     /// Pairs of a tile of `tile_rows` rows.
