@@ -121,7 +121,7 @@ impl Weights {
 
 fn main() {
     let mut args = std::env::args().skip(1).peekable();
-    let (mut sms, mut blocks, mut mut brief, mut only) = (None, 1, false, vec![]);
+    let (mut sms, mut blocks, mut brief, mut only) = (None, 1, false, vec![]);
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|text| text.parse::<u32>().ok()).expect("a number");
         match arg.as_str() {
