@@ -57,6 +57,18 @@ pub(crate) struct Machine {
     /// Where to compute
     #[arg(long, value_enum, default_value_t, help_heading = MODEL)]
     pub(crate) device: DeviceName,
+    /// Which GPU, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = MODEL, value_parser = whole, allow_negative_numbers = true, hide_short_help = true)]
+    pub(crate) gpu: usize,
+    /// Run each operation by itself on the GPU, to find faults
+    #[arg(long, help_heading = MODEL, hide_short_help = true)]
+    pub(crate) no_fuse: bool,
+    /// Launch each operation anew on the GPU instead of replaying a recording, to find faults
+    #[arg(long, help_heading = MODEL, hide_short_help = true)]
+    pub(crate) no_graph: bool,
+    /// The CUDA driver's library; without it $JETSON_LLM_CUDA_LIBRARY, else the system's
+    #[arg(long, value_name = "FILE", help_heading = MODEL, hide = true)]
+    pub(crate) cuda_library: Option<PathBuf>,
     /// Type of the cache of keys and values; without it f16, and f32 for logits
     #[arg(long, value_enum, help_heading = MODEL, hide_short_help = true)]
     kv: Option<Kv>,

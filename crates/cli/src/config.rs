@@ -12,6 +12,8 @@ pub(crate) struct Config {
     /// `JETSON_LLM_THREADS`: threads used without `-t`, as written; it is parsed where it is used so
     /// that commands which compute nothing do not stumble over it.
     pub(crate) threads: Option<String>,
+    /// `JETSON_LLM_CUDA_LIBRARY`: the CUDA driver's library, instead of the system's.
+    pub(crate) cuda_library: Option<PathBuf>,
     /// `NO_COLOR` (<https://no-color.org>) is set and not empty, or `TERM` is `dumb`.
     pub(crate) plain: bool,
     /// Where chat history is kept: `$XDG_STATE_HOME/jetson-llm`, else `~/.local/state/jetson-llm`.
@@ -29,6 +31,7 @@ impl Config {
         Config {
             model: set("JETSON_LLM_MODEL").map(PathBuf::from),
             threads: set("JETSON_LLM_THREADS").map(|value| value.to_string_lossy().into_owned()),
+            cuda_library: set("JETSON_LLM_CUDA_LIBRARY").map(PathBuf::from),
             plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
             state: state.map(|path| path.join("jetson-llm")),
         }

@@ -94,7 +94,9 @@ fn code(error: &anyhow::Error) -> u8 {
     } else if let Some(error) = error.downcast_ref::<model::Error>() {
         match error {
             model::Error::File(error) => for_file(error),
-            model::Error::Memory { .. } | model::Error::Machine { .. } => FAILED,
+            model::Error::Memory { .. } | model::Error::Machine { .. } | model::Error::Device { .. } => {
+                FAILED
+            }
             _ => BAD_INPUT,
         }
     } else if let Some(error) = error.downcast_ref::<text::Error>() {

@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use engine::Engine;
 use gguf::Gguf;
-use model::reference::ReferenceDevice;
 use model::runner::{KvType, PAGE};
-use model::{Device, LoadOptions, Plan};
+use model::{LoadOptions, Plan};
 use text::Tokenizer;
 
-use crate::args::{DeviceName, Machine};
+use crate::args::Machine;
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::free;
 use crate::screen::{Screen, size};
+use crate::target::Target;
 
 /// Positions kept unless more are asked for or needed: what fits beside a model on a small machine.
 const USUAL_CONTEXT: usize = 4096;
@@ -22,19 +22,6 @@ const USUAL_CONTEXT: usize = 4096;
 const MOST_CONTEXT: usize = 1 << 24;
 /// Most bytes of logits a step may leave.
 const LOGIT_BYTES: usize = 64 << 20;
-
-/// The device of this name.
-pub(crate) fn device(name: DeviceName) -> anyhow::Result<Box<dyn Device>> {
-    match name {
-        DeviceName::Auto | DeviceName::Cpu => Ok(Box::new(cpu::Cpu::new())),
-        DeviceName::Cuda => Err(bad_input("this build has no CUDA backend; use --device cpu")),
-    }
-}
-
-/// The slow interpreter, in place of a device.
-pub(crate) fn reference() -> Box<dyn Device> {
-    Box::new(ReferenceDevice)
-}
 
 /// Positions to plan for: those asked for, else a usual number that holds at least `wanted`.
 pub(crate) fn context(file: &Gguf, asked: Option<usize>, wanted: usize) -> anyhow::Result<usize> {
@@ -73,18 +60,26 @@ pub(crate) fn options(
     })
 }
 
-/// Loads a plan's weights, with a progress bar, and puts an engine on top.
+/// Loads a plan's weights, with a progress bar, and puts an engine on top. A GPU that nobody asked for and
+/// that cannot take the plan is left for the cores.
 pub(crate) fn engine(
     file: &Gguf,
     plan: &Plan,
-    device: &dyn Device,
+    target: &mut Target,
     options: &LoadOptions,
     tokenizer: Option<Arc<Tokenizer>>,
     screen: Screen,
 ) -> anyhow::Result<Engine> {
-    check_memory(file, plan, options)?;
     let mut progress = screen.bytes("loading", plan.weight_bytes());
-    let runner = device.load(file, plan, options, &mut |done, total| progress.set(done, total))?;
+    let mut progress_of = |done, total| progress.set(done, total);
+    let on_gpu = target.load_on_gpu(file, plan, options, screen, &mut progress_of)?;
+    let runner = if let Some(runner) = on_gpu {
+        runner
+    } else {
+        check_memory(file, plan, options)?;
+        let device = target.plain().expect("what is no GPU is plain");
+        device.load(file, plan, options, &mut progress_of)?
+    };
     drop(progress);
     let start = Instant::now();
     Ok(Engine::new(runner, tokenizer, Box::new(move || start.elapsed())))

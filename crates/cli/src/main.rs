@@ -17,6 +17,7 @@ mod load;
 mod model_file;
 mod screen;
 mod session;
+mod target;
 
 use std::process::ExitCode;
 

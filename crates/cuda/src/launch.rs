@@ -88,7 +88,7 @@ impl Attend {
             tiles: if listed { self.tiles } else { 0 },
             output_row: if chosen { self.output_row } else { 0 },
             rows: rows.count as u32,
-            tile_rows: rows.tile_rows as u32,
+            tile_rows: rows.longest as u32,
             tile_count: rows.tiles as u32,
             ..self.args
         };

@@ -537,8 +537,9 @@ mod tests {
                 let plain = |source: &Source| source.sum.is_none() && source.norm.is_none();
                 for (step, _) in steps {
                     match step {
-                        Step::Stage { source, .. } => assert!(plain(source)),
-                        Step::Product { input: Input::Source(source), .. } => assert!(plain(source)),
+                        Step::Stage { source, .. } | Step::Product { input: Input::Source(source), .. } => {
+                            assert!(plain(source))
+                        }
                         _ => {}
                     }
                 }

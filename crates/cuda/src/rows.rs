@@ -120,7 +120,7 @@ pub(crate) struct Rows {
     pub(crate) shape: Shape,
     /// Tiles of attention, and rows of the largest.
     pub(crate) tiles: usize,
-    pub(crate) tile_rows: usize,
+    pub(crate) longest: usize,
 }
 
 impl Rows {
@@ -160,7 +160,7 @@ impl Rows {
             _ if even && longest == most.min(count) => Shape::Run,
             _ => Shape::Listed,
         };
-        Rows { count, wanted, shape, tiles, tile_rows: longest }
+        Rows { count, wanted, shape, tiles, longest }
     }
 
     /// Which recorded graph serves these rows, of [`Rows::GRAPHS`].
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn rows_of_one_run_share_tiles() {
         let (rows, to, state) = rows(&[(1, 4, false), (1, 5, false), (1, 6, true)], 2);
-        assert_eq!((rows.shape, rows.tiles, rows.tile_rows), (Shape::Run, 2, 2));
+        assert_eq!((rows.shape, rows.tiles, rows.longest), (Shape::Run, 2, 2));
         assert_eq!(to[state.at(Array::Tiles)..][..4], [0, 2, 2, 1]);
         assert_eq!(to[state.at(Array::Output)..][..3], [NOWHERE, NOWHERE, 0]);
         assert_eq!((rows.wanted, to[state.at(Array::Select)]), (1, 2));
@@ -202,19 +202,19 @@ mod tests {
     #[test]
     fn rows_of_several_slots_are_apart() {
         let (rows, ..) = rows(&[(0, 4, true), (1, 5, true), (2, 9, true)], 8);
-        assert_eq!((rows.shape, rows.tiles, rows.tile_rows), (Shape::Apart, 3, 1));
+        assert_eq!((rows.shape, rows.tiles, rows.longest), (Shape::Apart, 3, 1));
         assert_eq!(rows.graph(), Some(3));
     }
 
     /// A tile that ends early, in the middle, has a place of its own.
     #[test]
     fn anything_else_is_listed() {
-        let (rows, to, state) = rows(&[(0, 4, true), (1, 5, true), (1, 6, true), (3, 0, true)], 8);
-        assert_eq!((rows.shape, rows.tiles, rows.tile_rows), (Shape::Listed, 3, 2));
+        let (listed, to, state) = rows(&[(0, 4, true), (1, 5, true), (1, 6, true), (3, 0, true)], 8);
+        assert_eq!((listed.shape, listed.tiles, listed.longest), (Shape::Listed, 3, 2));
         assert_eq!(to[state.at(Array::Tiles)..][..6], [0, 1, 1, 2, 3, 1]);
-        assert_eq!(rows.graph(), None);
+        assert_eq!(listed.graph(), None);
         // Two runs of two look like one of four by their numbers, but are of two slots.
-        let (pairs, ..) = super::tests::rows(&[(0, 4, true), (0, 5, true), (1, 5, true), (1, 6, true)], 2);
+        let (pairs, ..) = rows(&[(0, 4, true), (0, 5, true), (1, 5, true), (1, 6, true)], 2);
         assert_eq!((pairs.shape, pairs.tiles), (Shape::Run, 2));
     }
 }

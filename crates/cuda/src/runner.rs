@@ -157,7 +157,7 @@ impl CudaRunner {
 
         let binder = Binder {
             plan,
-            matrices: parts.iter().map(|part| part.matrix()).collect(),
+            matrices: parts.iter().map(Placed::matrix).collect(),
             design: &design,
             floats: floats.address(),
             buffers: &buffers,

@@ -88,7 +88,8 @@ fn the_sum_is_known_before_loading_and_exact() {
 }
 
 fn refuse() {
-    let options = CudaOptions { library: cuda::lab::emulated_library(), reserve: 0, ..CudaOptions::default() };
+    let options =
+        CudaOptions { library: cuda::lab::emulated_library(), reserve: 0, ..CudaOptions::default() };
     let device = Cuda::open(options).expect("the parent found it");
     let (file, plan) = model(&models()[0]);
     let options = LoadOptions::single(96, 1);

@@ -6,7 +6,9 @@
 
 mod common;
 
-use common::{Logits, Random, Sequences, deal, device, difference, load, map, options, run, same_bits, sequences};
+use common::{
+    Logits, Random, Sequences, deal, device, difference, load, map, options, run, same_bits, sequences,
+};
 use cuda::Cuda;
 use gguf::Gguf;
 use model::reference::ReferenceDevice;
@@ -167,7 +169,12 @@ fn copied_pages_are_read_as_the_first() {
     let mut options = options(&case.sequences, 6);
     (options.slots, options.pages) = (2, 4);
     let mut runner = load(&device, &case.file, &case.plan, &options);
-    let row = |slot: u32, i: usize| model::Row { slot, position: i as u32, token: case.sequences[0][i], logits: true };
+    let row = |slot: u32, i: usize| model::Row {
+        slot,
+        position: i as u32,
+        token: case.sequences[0][i],
+        logits: true,
+    };
     for group in 0..case.plan.kv.len() {
         runner.map(0, group, 0, &[2]);
         runner.map(1, group, 0, &[1]);

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use model::Plan;
-use model::runner::KvType;
 
 use crate::args::{Machine, ModelFile, token, whole};
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::{Screen, printable};
+use crate::target::Target;
 use crate::{load, model_file};
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,8 @@ pub(crate) struct Command {
 
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, false);
-    let device = if command.reference { load::reference() } else { load::device(command.machine.device)? };
+    let mut target =
+        if command.reference { Target::reference() } else { Target::open(&command.machine, config, screen)? };
     let mut machine = command.machine.clone();
     if let Some(chunk) = command.chunk {
         machine.batch_size = chunk;
@@ -63,10 +64,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         return Err(bad_input(format!("{problem}; give fewer ids or more positions")));
     }
     let mut options = load::options(&plan, &machine, machine.rows()?, config)?;
-    // For comparing with other programs: rounding keys and values to half floats would be most of the
-    // difference.
-    options.kv = machine.kv(KvType::F32);
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
+    options.kv = machine.kv(target.exact_kv());
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
 
     let mut out = Npy::create(&command.out, tokens, vocab)?;
     let mut progress = screen.steps("computing", tokens as u64);

@@ -17,6 +17,7 @@ use crate::args::{Machine, ModelFile, whole};
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::Screen;
+use crate::target::Target;
 use crate::{input, json, load, model_file};
 
 /// llama-perplexity's usual window.
@@ -90,7 +91,8 @@ fn loss(logits: &[f32], token: u32) -> f64 {
 
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, false);
-    let device = if command.reference { load::reference() } else { load::device(command.machine.device)? };
+    let mut target =
+        if command.reference { Target::reference() } else { Target::open(&command.machine, config, screen)? };
     let file = model_file::open(command.model.model.as_deref(), config)?;
     let window = match load::context(&file, command.machine.ctx_size.or(Some(WINDOW)), WINDOW)? {
         window @ 4.. => window,
@@ -117,7 +119,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
 
     let options = load::options(&plan, &command.machine, window, config)?;
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
     let started = Instant::now();
     let first = window / 2;
     let mut score = Score::default();
@@ -142,7 +144,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             "tokens": score.tokens,
             "windows": windows,
             "n_ctx": window,
-            "device": device.name(),
+            "device": target.name(),
             "threads": options.threads,
             "seconds": seconds,
         }));

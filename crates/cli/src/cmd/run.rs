@@ -18,6 +18,7 @@ use crate::args::{Answering, OUTPUT, PROMPT};
 use crate::config::Config;
 use crate::failure::{Interrupted, bad_input};
 use crate::screen::Screen;
+use crate::target::Target;
 use crate::{cmd, input, interrupt, json, load, model_file, session};
 
 const EXAMPLES: &str = "\
@@ -77,7 +78,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         return cmd::chat::converse(&command.answering, cmd::chat::history(config).as_deref(), config);
     }
     let screen = Screen::new(config, command.answering.quiet || command.json);
-    let device = load::device(command.answering.machine.device)?;
+    let mut target = Target::open(&command.answering.machine, config, screen)?;
     let started = Instant::now();
     let file = model_file::open(command.answering.model.model.as_deref(), config)?;
     // What does not run is refused before its prompt is read.
@@ -102,7 +103,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         }
     }
     let options = load::options(&plan, &command.answering.machine, 1, config)?;
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, Some(tokenizer), screen)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, Some(tokenizer), screen)?;
     let loaded = started.elapsed();
 
     interrupt::listen();

@@ -17,10 +17,11 @@ use gguf::Gguf;
 use model::Plan;
 use serde_json::json;
 
-use crate::args::{DeviceName, Machine, ModelFile, whole};
+use crate::args::{Machine, ModelFile, whole};
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::{Progress, Screen, printable};
+use crate::target::Target;
 use crate::{json, load, model_file};
 use peer::Peer;
 
@@ -100,7 +101,7 @@ impl Measured {
 
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, false);
-    let device = load::device(command.machine.device)?;
+    let mut target = Target::open(&command.machine, config, screen)?;
     let tests = tests(command)?;
     let path = command.model.model.as_deref().or(config.model.as_deref());
     let file = model_file::open(path, config)?;
@@ -124,9 +125,9 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.machine, 1, config)?;
     let batch = command.machine.batch_size;
-    let gpu = command.machine.device == DeviceName::Cuda || device.name().to_lowercase().starts_with("cuda");
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
+    let gpu = target.is_gpu();
     let mut peer = peer.map(|(program, model)| Peer::new(program, model, options.threads, batch, gpu));
-    let mut engine = load::engine(&file, &plan, device.as_ref(), &options, None, screen)?;
 
     let mut progress = screen.steps("measuring", (tests.len() * command.repetitions) as u64);
     let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
@@ -137,7 +138,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     drop(progress);
 
-    let about = About::new(&file, path, &plan, device.name(), &options);
+    let about = About::new(&file, path, &plan, target.name(), &options);
     if command.json {
         let rows: Vec<_> = results.iter().map(|measured| about.row(measured)).collect();
         return json::print(&rows.into());

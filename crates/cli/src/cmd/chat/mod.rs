@@ -19,6 +19,7 @@ use crate::cmd::run;
 use crate::config::Config;
 use crate::failure::Interrupted;
 use crate::screen::{Screen, count, printable};
+use crate::target::Target;
 use crate::{interrupt, load, model_file, session};
 use commands::Next;
 use conversation::Conversation;
@@ -62,7 +63,7 @@ struct Talk<'a> {
 
 pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, command.quiet);
-    let device = load::device(command.machine.device)?;
+    let mut target = Target::open(&command.machine, config, screen)?;
     let file = model_file::open(command.model.model.as_deref(), config)?;
     model::arch::spec(&file)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
@@ -70,7 +71,7 @@ pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Con
     let context = load::context(&file, command.machine.ctx_size, 0)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, &command.machine, 1, config)?;
-    let engine = load::engine(&file, &plan, device.as_ref(), &options, Some(Arc::clone(&tokenizer)), screen)?;
+    let engine = load::engine(&file, &plan, &mut target, &options, Some(Arc::clone(&tokenizer)), screen)?;
 
     let params = session::params(&command.sampling, command.max_tokens());
     let conversation = Conversation::new(engine, &tokenizer, &chat, params, command.system.as_deref())?;

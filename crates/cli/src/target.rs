@@ -1,0 +1,131 @@
+//! Where to compute: cores, a GPU, or the slow interpreter.
+
+use std::path::PathBuf;
+
+use cuda::{Cuda, CudaOptions, driver};
+use gguf::Gguf;
+use model::reference::ReferenceDevice;
+use model::runner::KvType;
+use model::{Device, LoadOptions, Plan, Runner};
+
+use crate::args::{DeviceName, Machine};
+use crate::config::Config;
+use crate::failure::bad_input;
+use crate::free;
+use crate::screen::{Screen, printable};
+
+/// What the options of a command name.
+pub(crate) enum Target {
+    /// Anything that is simply there.
+    Plain(Box<dyn Device>),
+    /// A GPU; if nobody asked for it, what it cannot take goes to the cores.
+    Gpu {
+        /// The GPU.
+        cuda: Box<Cuda>,
+        /// Whether the command names it.
+        asked: bool,
+    },
+}
+
+impl Target {
+    /// The cores.
+    fn cpu() -> Target {
+        Target::Plain(Box::new(cpu::Cpu::new()))
+    }
+
+    /// The slow interpreter.
+    pub(crate) fn reference() -> Target {
+        Target::Plain(Box::new(ReferenceDevice))
+    }
+
+    /// The device of `--device`. Without a GPU, `auto` is the cores and says nothing; where there is one that
+    /// cannot be used, it says why.
+    pub(crate) fn open(machine: &Machine, config: &Config, screen: Screen) -> anyhow::Result<Target> {
+        let asked = machine.device == DeviceName::Cuda;
+        if machine.device == DeviceName::Cpu {
+            return Ok(Target::cpu());
+        }
+        let library: Option<PathBuf> = machine.cuda_library.clone().or_else(|| config.cuda_library.clone());
+        let named = library.is_some();
+        let options = CudaOptions {
+            library,
+            device: machine.gpu,
+            fuse: !machine.no_fuse,
+            graph: !machine.no_graph,
+            host_free: free::available(),
+            ..CudaOptions::default()
+        };
+        let absent = |error: &cuda::Error| {
+            use driver::Error::{NoDevice, NoDriver};
+            matches!(error, cuda::Error::Driver(NoDriver { .. } | NoDevice { .. })) && !named
+        };
+        match Cuda::open(options) {
+            Ok(cuda) => Ok(Target::Gpu { cuda: Box::new(cuda), asked }),
+            Err(error) if asked => Err(bad_input(printable(&error.to_string()))),
+            Err(error) => {
+                if !absent(&error) {
+                    unused(screen, &error.to_string());
+                }
+                Ok(Target::cpu())
+            }
+        }
+    }
+
+    /// Whether this is a GPU.
+    pub(crate) fn is_gpu(&self) -> bool {
+        matches!(self, Target::Gpu { .. })
+    }
+
+    /// The device's name.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Target::Plain(device) => device.name(),
+            Target::Gpu { cuda, .. } => cuda.name(),
+        }
+    }
+
+    /// The usual type of the cache where results are compared with other programs: rounding keys and values
+    /// to half floats would be most of the difference. GPUs have no other.
+    pub(crate) fn exact_kv(&self) -> KvType {
+        if self.is_gpu() { KvType::F16 } else { KvType::F32 }
+    }
+
+    /// Loads a plan on the GPU if this is one and it takes the plan; becomes the cores if it does not and
+    /// nobody asked for it.
+    pub(crate) fn load_on_gpu(
+        &mut self,
+        file: &Gguf,
+        plan: &Plan,
+        options: &LoadOptions,
+        screen: Screen,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<Box<dyn Runner>>, model::Error> {
+        let Target::Gpu { cuda, asked } = self else { return Ok(None) };
+        for line in cuda::weights::conversions(plan) {
+            screen.note(&format!("note: {line}"));
+        }
+        match cuda.load(file, plan, options, progress) {
+            Ok(runner) => Ok(Some(runner)),
+            // A file that cannot be read is no better on the cores.
+            Err(error @ model::Error::File(_)) => Err(error),
+            Err(error) if *asked => Err(error),
+            Err(error) => {
+                unused(screen, &error.to_string());
+                *self = Target::cpu();
+                Ok(None)
+            }
+        }
+    }
+
+    /// What is not a GPU.
+    pub(crate) fn plain(&self) -> Option<&dyn Device> {
+        match self {
+            Target::Plain(device) => Some(device.as_ref()),
+            Target::Gpu { .. } => None,
+        }
+    }
+}
+
+fn unused(screen: Screen, why: &str) {
+    screen.note(&format!("note: the GPU is not used: {}", printable(why)));
+}
