@@ -126,6 +126,7 @@ DEVICE u32 load_stream(const u32 *at) { return emulated::aligned(at); }
 DEVICE u16 load_stream(const u16 *at) { return emulated::aligned(at); }
 DEVICE float load_fresh(const float *at) { return emulated::aligned(at); }
 DEVICE Floats4 load_fresh(const Floats4 *at) { return emulated::aligned(at); }
+DEVICE u32 opaque(u32 value) { return value; }
 DEVICE void prefetch_l2(const void *) {}
 
 // Copies happen when they are waited for, so that a kernel that forgets to wait reads poison.
@@ -154,6 +155,11 @@ DEVICE Words4 load_matrices(const void *row) {
     }
     return {v[0], v[1], v[2], v[3]};
 }
+
+DEVICE u32 shared_number(u32 offset) { return offset; }
+DEVICE void copy_async(u32 to, const void *from) { copy_async(shared<u8>(to), from); }
+DEVICE Words4 load_matrices(u32 row) { return load_matrices(shared<u8>(row)); }
+template <typename T> DEVICE void load_number(u32 at, T &value) { value = emulated::aligned(shared<T>(at)); }
 
 DEVICE i32 dot4_us(u32 a, u32 b, i32 c) {
     for (int i = 0; i < 4; i++) c += static_cast<i32>(a >> 8 * i & 255) * static_cast<i8>(b >> 8 * i);

@@ -123,6 +123,12 @@ DEVICE Floats4 load_fresh(const Floats4 *at) {
 }
 DEVICE void prefetch_l2(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
+// The value, of which the compiler forgets everything: what is added to it stays an offset of loads and stores
+// instead of becoming a register of its own.
+DEVICE u32 opaque(u32 value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
 DEVICE u32 shared_address(const void *at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
 // Sixteen bytes from global to shared memory, in the background; zeros if `take` is false.
 DEVICE void copy_async(void *to, const void *from, bool take = true) {
@@ -142,6 +148,28 @@ DEVICE Words4 load_matrices(const void *row) {
                  : "memory");
     return v;
 }
+
+// The same by number: what shared memory's byte `offset` is called, and accesses to it. Sums with constants
+// then become offsets of the instruction, see `opaque`.
+DEVICE u32 shared_number(u32 offset) { return shared_address(shared_words) + offset; }
+DEVICE void copy_async(u32 to, const void *from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+DEVICE Words4 load_matrices(u32 row) {
+    Words4 v;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(row)
+                 : "memory");
+    return v;
+}
+DEVICE void load_number(u32 at, Words4 &v) {
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory");
+}
+DEVICE void load_number(u32 at, Words2 &v) {
+    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at) : "memory");
+}
+DEVICE void load_number(u32 at, u16 &v) { asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at) : "memory"); }
 
 // ---- integers -------------------------------------------------------------------------------------------
 

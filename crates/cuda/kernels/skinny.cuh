@@ -1,10 +1,9 @@
 // Products for 2 to 8 rows of a step at once, on the integer tensor cores: every byte of weights is read
 // once for all rows. What speculative verification and several sequences at a time run on.
 //
-// A unit is two row tiles (32 rows of the matrix; of gated products one tile of gate and the same of up). One
-// warp multiplies a unit's column tiles part, part + parts, .. with all rows of the step; the `parts` warps
-// that share a unit add up in shared memory, in order, so two runs give the same bits. Both tiles of a unit
-// use the same fragments of the input.
+// A block has a unit: two row tiles (32 rows of the matrix; of gated products one tile of gate and the same of
+// up), which use the same fragments of the input. Its warp i of n multiplies column tiles i, i + n, .. with all
+// rows of the step; the warps add up in shared memory, in order, so two runs give the same bits.
 //
 // Weights travel by cp.async into a buffer of one step (two tiles, as they are) per warp. A step is cut into
 // groups; as soon as the words of a group are in registers, the group of the next step is asked for in its
@@ -24,8 +23,6 @@ struct SkinnyArgs {
     u32 outputs;
     u32 rows; // of the step: 1..8, at most 4 for PACKED
     u32 epilogue;
-    u32 units; // half of all row tiles, each output rounded up; if gated, the row tiles of one output
-    u32 parts; // warps that share a unit; divides the warps of a block
     float cap;
 };
 
@@ -38,31 +35,36 @@ constexpr u32 RECORD_INFO = 4096, RECORD_PACKED = 4608, RECORD = 5120;
 // A record of halves, two a column tile: u32 [sub-block 0..3][lane][hi 4, lo 4], then dx f32 [8].
 constexpr u32 HALVES_SCALE = 4096, HALVES_RECORD = 4224;
 
-// Bytes of one row tile in a step, steps of a column tile, groups of a step, bytes of input in a step.
+// Groups of a step: sub-blocks of parity 0 (F16: the first half) with what belongs to the whole tile, then the rest.
+constexpr u32 GROUPS = 2;
+// Bytes of one row tile in a step, steps of a column tile, bytes of input in a step.
 DEVICE constexpr u32 step_bytes(u32 format) { return format == F16 ? 4096 : tile_bytes(format); }
 DEVICE constexpr u32 tile_steps(u32 format) { return format == F16 ? 2 : 1; }
-DEVICE constexpr u32 step_groups(u32 format) { return format == F16 ? 2 : 5; }
 DEVICE constexpr u32 step_record(u32 format) { return format == F16 ? HALVES_RECORD : RECORD; }
 // Where a lane's 16 of 512 bytes are: consecutive, or for nibbles those of sub-block s, then of s + 2.
 DEVICE u32 lane_chunk(u32 format) {
     return format == Q8_0 || format == F16 ? lane() * 16 : (lane() >> 4) * 512 + (lane() & 15) * 16;
 }
 
-// The buffer of a warp and where its next step comes from. `lines` are a lane's chunks of each tile,
-// `half` those of the tile a half of the warp copies when it takes 256 bytes of both.
+// A value computed once: without this the compiler computes addresses again in every step to save registers.
+DEVICE u32 kept(u32 value) { return shfl(value, lane()); }
+
+// The buffer of a warp (numbers of shared memory) and where its next step comes from. `lines` are a lane's
+// chunks of tile 0, `half` those of the tile a half of the warp copies when it takes 256 bytes of both,
+// `row` the 16 bytes of row g of tile 0.
 struct Ring {
-    u8 *buffer, *lines, *half;
+    u32 lines, half, row, t;
     const u8 *next[2], *next_half;
     bool more;
 };
-// A lane's part of the record of a step.
+// A lane's part of the record of a step; `packed` only if the mode is, `words` has it otherwise.
 struct Input {
-    const u8 *words, *info;
+    const u8 *words, *packed;
 };
 
-// Waits for the oldest group under way, of all lanes.
-template <u32 FORMAT> DEVICE void arrive() {
-    copy_wait<step_groups(FORMAT) - 1>();
+// Waits for the older group under way, of all lanes.
+DEVICE void arrive() {
+    copy_wait<GROUPS - 1>();
     sync_warp();
 }
 // Asks for a group of the next step once all lanes have read this step's.
@@ -71,7 +73,12 @@ template <u32 FORMAT> DEVICE void refill(const Ring &ring, u32 group) {
     if (ring.more) copy_group(Tag<FORMAT>{}, group, ring);
     copy_commit();
 }
-template <u32 FORMAT> DEVICE const u8 *tile_of(const Ring &ring, u32 tile) { return ring.buffer + tile * step_bytes(FORMAT); }
+// What lies at byte `at` of a tile in the buffer, counted from a lane's `from`.
+template <typename T> DEVICE T load_shared(u32 from, u32 at) {
+    T value;
+    load_number(from + at, value);
+    return value;
+}
 
 // 256 contiguous bytes of each tile.
 DEVICE void copy_halves(const Ring &ring, u32 at) { copy_async(ring.half + at, ring.next_half + at); }
@@ -95,8 +102,10 @@ template <u32 FORMAT, Mode MODE> DEVICE Input lane_input(const u8 *record) {
         return {record + (MODE == PACKED ? rest * 32 + half * 16 : lane() * 32), scale};
     }
     if (MODE == PACKED) return {record + rest * 16 + half * 8, record + RECORD_PACKED + lane() * 16};
-    return {record + lane() * 16, record + RECORD_INFO + lane() * 16};
+    return {record + lane() * 16, nullptr};
 }
+// Its sums (hi, lo) and dx of two columns.
+template <Mode MODE> DEVICE const u8 *info_of(const Input &input) { return MODE == PACKED ? input.packed : input.words + RECORD_INFO; }
 // The B fragments of a sub-block: h in x, y; l in z, w.
 template <Mode MODE> DEVICE Words4 load_input(const Input &input, u32 sub) {
     if (MODE == EXACT) return load_words<Words4>(input.words + sub * 512);
@@ -135,36 +144,35 @@ template <Mode MODE> DEVICE float joined(i32 high, i32 low) {
 
 DEVICE bool gated(const SkinnyArgs &a) { return a.epilogue == GATE_SILU || a.epilogue == GATE_GELU; }
 
-// Output and first row tile of a unit; false beyond the last.
-DEVICE bool find_unit(const SkinnyArgs &a, u32 unit, u32 &output, u32 &row_tile) {
-    output = 0, row_tile = unit;
-    if (unit >= a.units) return false;
-    if (gated(a)) return true;
+// Output and first row tile of this block's unit.
+DEVICE void find_unit(const SkinnyArgs &a, u32 &output, u32 &row_tile) {
+    output = 0, row_tile = block_x();
+    if (gated(a)) return;
     UNROLL for (u32 i = 0; i < 2; i++) {
         u32 units = (a.out[i].matrix.row_tiles + 1) / 2;
-        if (output == i && unit >= units) output++, unit -= units;
+        if (output == i && row_tile >= units) output++, row_tile -= units;
     }
-    row_tile = 2 * unit;
-    return true;
+    row_tile *= 2;
 }
 
 // Floats from one column of a warp's results to the next; their banks: t · 8 + g.
 constexpr u32 MERGE_STRIDE = 36;
 
-template <Mode MODE> DEVICE void lay_down(float *area, const F32x4 (&sum)[2]) {
+DEVICE void lay_down(float *area, const F32x4 (&sum)[2]) {
     u32 g = lane() >> 2, t = lane() & 3;
     UNROLL for (u32 tile = 0; tile < 2; tile++) {
         float *at = area + 2 * t * MERGE_STRIDE + tile * 16 + g;
         at[0] = sum[tile].x, at[MERGE_STRIDE] = sum[tile].y, at[8] = sum[tile].z, at[MERGE_STRIDE + 8] = sum[tile].w;
     }
 }
-// The product of one row of a unit and one row of the step: the parts added in order. `high`: the factor of
-// h if the columns are packed.
-template <Mode MODE> DEVICE float merged(const u8 *areas, u32 area_bytes, u32 parts, u32 row, u32 n, float high) {
+// The product of one row of the unit and one row of the step: the parts added in order. PACKED: h and l are
+// in different columns; F16 has no factor between them.
+template <u32 FORMAT, Mode MODE> DEVICE float merged(u32 parts, u32 row, u32 n) {
+    constexpr float HIGH = FORMAT == F16 ? 1.0f : 256.0f;
     float sum = 0.0f;
     NO_UNROLL for (u32 part = 0; part < parts; part++) {
-        const float *at = reinterpret_cast<const float *>(areas + part * area_bytes) + n * MERGE_STRIDE + row;
-        sum += MODE == PACKED ? at[0] * high + at[4 * MERGE_STRIDE] : at[0];
+        const float *at = shared<float>(part * 2 * step_bytes(FORMAT)) + n * MERGE_STRIDE + row;
+        sum += MODE == PACKED ? at[0] * HIGH + at[4 * MERGE_STRIDE] : at[0];
     }
     return sum;
 }
@@ -172,15 +180,16 @@ template <Mode MODE> DEVICE float merged(const u8 *areas, u32 area_bytes, u32 pa
 template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
     constexpr u32 AREA = 2 * step_bytes(FORMAT);
     pdl_launch();
-    u32 parts = a.parts, block_units = threads() / 32 / parts;
-    u32 part = warp() % parts, output, row_tile;
-    bool used = find_unit(a, block_x() * block_units + warp() / parts, output, row_tile);
+    u32 parts = threads() / 32, part = warp(), output, row_tile;
+    find_unit(a, output, row_tile);
     u32 steps = a.out[0].matrix.col_tiles * tile_steps(FORMAT);
-    used = used && part < steps;
-
-    Ring ring{shared<u8>(warp() * AREA), nullptr, nullptr, {nullptr, nullptr}, nullptr, true};
-    ring.lines = ring.buffer + lane_chunk(FORMAT);
-    ring.half = ring.buffer + (lane() >> 4) * step_bytes(FORMAT) + (lane() & 15) * 16;
+    bool used = part < steps;
+    Ring ring;
+    u32 buffer = warp() * AREA;
+    ring.lines = kept(shared_number(buffer) + lane_chunk(FORMAT));
+    ring.half = kept(shared_number(buffer) + (lane() >> 4) * step_bytes(FORMAT) + (lane() & 15) * 16);
+    ring.row = kept(shared_number(buffer) + (lane() >> 2) * 16);
+    ring.t = kept(lane() & 3);
     if (used) {
         const Matrix &first = a.out[output].matrix, &second = a.out[gated(a) ? 1 : output].matrix;
         // The last unit of an odd number of row tiles has its tile twice; the rows are beyond the matrix.
@@ -190,7 +199,7 @@ template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
         const u8 *from1 = second.tiles + other * row_bytes + part * step_bytes(FORMAT);
         ring.next[0] = from + lane_chunk(FORMAT), ring.next[1] = from1 + lane_chunk(FORMAT);
         ring.next_half = (lane() < 16 ? from : from1) + (lane() & 15) * 16;
-        UNROLL for (u32 group = 0; group < step_groups(FORMAT); group++) {
+        UNROLL for (u32 group = 0; group < GROUPS; group++) {
             copy_group(Tag<FORMAT>{}, group, ring);
             copy_commit();
         }
@@ -203,30 +212,28 @@ template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
         NO_UNROLL while (left > 0) {
             left--;
             ring.more = left > 0;
+            ring.lines = opaque(ring.lines), ring.half = opaque(ring.half), ring.row = opaque(ring.row);
             u32 ahead = parts * step_bytes(FORMAT);
             ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
             multiply_step<MODE>(Tag<FORMAT>{}, ring, input, sum);
-            input.words += parts * step_record(FORMAT), input.info += parts * step_record(FORMAT);
+            input.words += parts * step_record(FORMAT);
+            if (MODE == PACKED || FORMAT == F16) input.packed += parts * step_record(FORMAT);
         }
     }
     sync_warp();
-    lay_down<MODE>(reinterpret_cast<float *>(ring.buffer), sum);
+    lay_down(shared<float>(buffer), sum);
     sync_block();
 
-    constexpr float HIGH = FORMAT == F16 ? 1.0f : 256.0f;
+    const Output &to = a.out[output];
     u32 unit_rows = gated(a) ? 16 : 32;
-    NO_UNROLL for (u32 i = tid(); i < block_units * unit_rows * a.rows; i += threads()) {
-        u32 row = i % unit_rows, n = i / unit_rows % a.rows, unit = i / unit_rows / a.rows;
-        if (!find_unit(a, block_x() * block_units + unit, output, row_tile)) break;
-        const Output &to = a.out[output];
-        u32 at = row_tile * 16 + row;
+    NO_UNROLL for (u32 i = tid(); i < unit_rows * a.rows; i += threads()) {
+        u32 row = i % unit_rows, n = i / unit_rows, at = row_tile * 16 + row;
         if (at >= to.matrix.rows) continue;
-        const u8 *areas = shared<u8>(unit * parts * AREA);
-        float value = merged<MODE>(areas, AREA, parts, row, n, HIGH);
+        float value = merged<FORMAT, MODE>(parts, row, n);
         if (to.bias != nullptr) value += to.bias[at];
         float *target = to.to + static_cast<u64>(n) * to.stride + at;
         if (gated(a)) {
-            float up = merged<MODE>(areas, AREA, parts, row + 16, n, HIGH);
+            float up = merged<FORMAT, MODE>(parts, row + 16, n);
             if (a.out[1].bias != nullptr) up += a.out[1].bias[at];
             value = (a.epilogue == GATE_SILU ? silu(value) : gelu_tanh(value)) * up;
         } else if (a.epilogue == ADD) {

@@ -159,8 +159,8 @@ fn products_are_those_of_f64_for_every_format_shape_and_number_of_rows() {
                             stride: rows as u32,
                             ..Output::default()
                         };
-                        let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
-                        let launch = if i == 0 { args.spread(8) } else { args.launch(2 * i as u32) };
+                        let args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
+                        let launch = if i == 0 { args.spread(8) } else { args.launch(3 * i as u32) };
                         run(&lab, kernel(format, precision), launch, &args);
                         let what =
                             format!("{format:?} {rows}x{cols}, {n} rows, {precision:?}, {}", lab.name());
@@ -197,7 +197,7 @@ fn one_activation_of_a_thousand_times_the_others_costs_what_sixteen_bits_allow()
                 stride: rows as u32,
                 ..Output::default()
             };
-            let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
+            let args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
             let launch = args.spread(8);
             run(&lab, kernel(format, Precision::Exact), launch, &args);
             let result = lab.download::<f32>(&to);
@@ -260,7 +260,7 @@ fn epilogues_see_biases_and_write_only_their_rows() {
                         ..Output::default()
                     })
                     .collect();
-                let mut args = SkinnyArgs::new(&outputs, staged.of(format), n, epilogue, 0.5);
+                let args = SkinnyArgs::new(&outputs, staged.of(format), n, epilogue, 0.5);
                 let launch = args.launch(parts);
                 run(&lab, "skinny4_q4_k", launch, &args);
                 for i in 0..count {
@@ -306,7 +306,7 @@ fn gates_multiply_what_goes_up() {
                 let stride = rows as u32;
                 let first = Output { matrix: gate.matrix(), to: to.address(), stride, ..Output::default() };
                 let second = Output { matrix: up.matrix(), bias: bias_block.address(), ..Output::default() };
-                let mut args = SkinnyArgs::new(&[first, second], staged.of(format), n, epilogue, 0.0);
+                let args = SkinnyArgs::new(&[first, second], staged.of(format), n, epilogue, 0.0);
                 let launch = args.spread(8);
                 run(&lab, kernel(format, Precision::Exact), launch, &args);
                 let truth: Vec<f64> = x
@@ -445,7 +445,7 @@ fn inputs_that_are_not_finite_show_in_every_product_of_their_row() {
                     stride: rows as u32,
                     ..Output::default()
                 };
-                let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
+                let args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
                 let launch = args.spread(8);
                 run(&lab, kernel(format, Precision::Packed), launch, &args);
                 let result = lab.download::<f32>(&to);

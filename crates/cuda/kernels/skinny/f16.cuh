@@ -17,7 +17,7 @@ DEVICE void multiply_chunks(F32x4 &sum, const Words4 (&a)[2], const Words4 &b) {
 }
 
 template <Mode MODE> DEVICE void multiply_step(Tag<F16>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
-    Floats2 dx = load_words<Floats2>(input.info);
+    Floats2 dx = load_words<Floats2>(input.packed);
     F32x4 part[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     UNROLL for (u32 group = 0; group < 2; group++) {
         Words4 hi[2], lo[2], words[2][2][2]; // [tile][sub-block][chunks 0, 1 | 2, 3]
@@ -26,7 +26,7 @@ template <Mode MODE> DEVICE void multiply_step(Tag<F16>, const Ring &ring, const
             hi[k] = load_words<Words4>(at);
             if (MODE == EXACT) lo[k] = load_words<Words4>(at + 16);
         }
-        arrive<F16>();
+        arrive();
         UNROLL for (u32 tile = 0; tile < 2; tile++) {
             UNROLL for (u32 k = 0; k < 2; k++) {
                 u32 at = (2 * group + k) * 1024;

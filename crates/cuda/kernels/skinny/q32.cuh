@@ -5,54 +5,45 @@
 // one rounding to f32 a sub-block.
 #pragma once
 
-DEVICE void copy_group(Tag<Q8_0>, u32 group, const Ring &ring) {
-    u32 p = (group - 1) / 2, c = (group - 1) % 2;
-    if (group == 0) {
-        copy_halves(ring, 0);
-    } else {
-        copy_lines<Q8_0>(ring, 256 + (4 * c + p) * 512);
-        copy_lines<Q8_0>(ring, 256 + (4 * c + 2 + p) * 512);
-    }
+DEVICE void copy_group(Tag<Q8_0>, u32 p, const Ring &ring) {
+    if (p == 0) copy_halves(ring, 0);
+    UNROLL for (u32 j = 0; j < 4; j++) copy_lines<Q8_0>(ring, 256 + (2 * j + p) * 512);
 }
-DEVICE void copy_group(Tag<Q4_0>, u32 group, const Ring &ring) {
-    u32 p = (group - 1) / 2, c = (group - 1) % 2;
-    if (group == 0) copy_halves(ring, 0);
-    else copy_lines<Q4_0>(ring, 256 + (4 * c + p) * 256);
+DEVICE void copy_group(Tag<Q4_0>, u32 p, const Ring &ring) {
+    if (p == 0) copy_halves(ring, 0);
+    UNROLL for (u32 c = 0; c < 2; c++) copy_lines<Q4_0>(ring, 256 + p * 256 + c * 1024);
 }
 
 template <u32 FORMAT, Mode MODE> DEVICE void multiply_q32(const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
-    u32 g = lane() >> 2;
-    Floats2 dx = load_words<Floats2>(input.info + 8);
-    arrive<FORMAT>();
+    u32 turned = 0x80808080u;
     Words4 head[2][2]; // halves d of sub-blocks 2j + p at p * 4 + j
-    UNROLL for (u32 tile = 0; tile < 2; tile++) {
-        const u8 *at = tile_of<FORMAT>(ring, tile) + g * 16;
-        head[tile][0] = load_words<Words4>(at), head[tile][1] = load_words<Words4>(at + 128);
-    }
-    refill<FORMAT>(ring, 0);
-
     F32x4 part[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     UNROLL for (u32 p = 0; p < 2; p++) {
         UNROLL for (u32 c = 0; c < 2; c++) {
             Words4 b[2] = {load_input<MODE>(input, 4 * c + p), load_input<MODE>(input, 4 * c + 2 + p)};
             Words4 words[2][2]; // Q8_0: [tile][sub-block]; Q4_0: [tile][0] has both
-            arrive<FORMAT>();
+            if (c == 0) arrive();
+            else sync_warp(); // keeps the compiler from loading everything at once
             UNROLL for (u32 tile = 0; tile < 2; tile++) {
                 if (FORMAT == Q8_0) {
                     words[tile][0] = load_lines<FORMAT>(ring, tile, 256 + (4 * c + p) * 512);
                     words[tile][1] = load_lines<FORMAT>(ring, tile, 256 + (4 * c + 2 + p) * 512);
                 } else {
-                    words[tile][0] = load_lines<FORMAT>(ring, tile, 256 + (4 * c + p) * 256);
+                    words[tile][0] = load_lines<FORMAT>(ring, tile, 256 + p * 256 + c * 1024);
+                }
+                if (p == 0 && c == 0) {
+                    head[tile][0] = load_shared<Words4>(ring.row, tile * step_bytes(FORMAT));
+                    head[tile][1] = load_shared<Words4>(ring.row, tile * step_bytes(FORMAT) + 128);
                 }
             }
-            refill<FORMAT>(ring, 1 + 2 * p + c);
+            if (c == 1) refill<FORMAT>(ring, p);
             UNROLL for (u32 k = 0; k < 2; k++) {
                 UNROLL for (u32 tile = 0; tile < 2; tile++) {
                     Words4 v = words[tile][FORMAT == Q8_0 ? k : 0];
                     if (FORMAT == Q4_0) {
                         u32 w = k == 0 ? v.x : v.z, w8 = k == 0 ? v.y : v.w;
-                        v = {(w << 4 & 0xf0f0f0f0u) ^ 0x80808080u, (w8 << 4 & 0xf0f0f0f0u) ^ 0x80808080u, (w & 0xf0f0f0f0u) ^ 0x80808080u,
-                             (w8 & 0xf0f0f0f0u) ^ 0x80808080u};
+                        v = {and_xor(w << 4, 0xf0f0f0f0u, turned), and_xor(w8 << 4, 0xf0f0f0f0u, turned),
+                             and_xor(w, 0xf0f0f0f0u, turned), and_xor(w8, 0xf0f0f0f0u, turned)};
                     }
                     I32x4 h, l;
                     multiply<MODE, true>(h, l, v.x, v.y, v.z, v.w, b[k]);
@@ -67,6 +58,7 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_q32(const Ring &ring, cons
             }
         }
     }
+    Floats2 dx = load_words<Floats2>(info_of<MODE>(input) + 8);
     float unit = (MODE == COARSE ? 256.0f : 1.0f) * (FORMAT == Q4_0 ? 0.0625f : 1.0f);
     dx = {dx.x * unit, dx.y * unit};
     UNROLL for (u32 tile = 0; tile < 2; tile++) {

@@ -5,13 +5,13 @@
 // a tile are exact, one rounding to f32 a tile.
 #pragma once
 
-DEVICE void copy_group(Tag<Q6_K>, u32 group, const Ring &ring) {
-    u32 p = (group - 1) / 2, c = (group - 1) % 2;
-    if (group == 0) {
+DEVICE void copy_group(Tag<Q6_K>, u32 p, const Ring &ring) {
+    if (p == 0) {
         copy_halves(ring, 3072);
         if ((lane() & 15) < 2) copy_halves(ring, 3328); // d of 16 rows: 32 bytes of each tile
-    } else {
-        copy_lines<Q6_K>(ring, (4 * c + p) * 256);
+    }
+    UNROLL for (u32 c = 0; c < 2; c++) {
+        copy_lines<Q6_K>(ring, p * 256 + c * 1024);
         copy_halves(ring, 2048 + c * 512 + p * 256);
     }
 }
@@ -20,43 +20,40 @@ DEVICE void copy_group(Tag<Q6_K>, u32 group, const Ring &ring) {
 DEVICE i32 signed_byte(u32 word, u32 index) { return static_cast<i8>(word >> 8 * index); }
 
 template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
-    u32 g = lane() >> 2, t = lane() & 3, turn = 6 - 2 * t;
-    Floats2 dx = load_words<Floats2>(input.info + 8);
-    arrive<Q6_K>();
+    u32 turn = 6 - 2 * ring.t, turned = 0x80808080u;
+    // Rows of 8 and of 2 bytes.
+    u32 eight = ring.row - (lane() >> 2) * 8, two = ring.row - (lane() >> 2) * 14;
+    I32x4 high[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, low[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     Words2 scales[2][2][2]; // [tile][row g, g + 8][parity]
     u16 d[2][2];
-    UNROLL for (u32 tile = 0; tile < 2; tile++) {
-        const u8 *at = tile_of<Q6_K>(ring, tile);
-        UNROLL for (u32 r = 0; r < 2; r++) {
-            scales[tile][r][0] = load_words<Words2>(at + 3072 + (g + 8 * r) * 8);
-            scales[tile][r][1] = load_words<Words2>(at + 3200 + (g + 8 * r) * 8);
-            d[tile][r] = load_words<u16>(at + 3328 + (g + 8 * r) * 2);
-        }
-    }
-    refill<Q6_K>(ring, 0);
-
-    I32x4 high[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, low[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     UNROLL for (u32 p = 0; p < 2; p++) {
         UNROLL for (u32 c = 0; c < 2; c++) {
             Words4 b[2] = {load_input<MODE>(input, 4 * c + p), load_input<MODE>(input, 4 * c + 2 + p)};
             Words4 words[2], upper[2][2];
-            arrive<Q6_K>();
+            if (c == 0) arrive();
+            else sync_warp(); // keeps the compiler from loading everything at once
             UNROLL for (u32 tile = 0; tile < 2; tile++) {
-                const u8 *at = tile_of<Q6_K>(ring, tile);
-                words[tile] = load_lines<Q6_K>(ring, tile, (4 * c + p) * 256);
-                upper[tile][0] = load_words<Words4>(at + 2048 + c * 512 + p * 256 + g * 16);
-                upper[tile][1] = load_words<Words4>(at + 2048 + c * 512 + p * 256 + g * 16 + 128);
+                words[tile] = load_lines<Q6_K>(ring, tile, p * 256 + c * 1024);
+                UNROLL for (u32 r = 0; r < 2; r++) {
+                    u32 at = tile * step_bytes(Q6_K);
+                    upper[tile][r] = load_shared<Words4>(ring.row, at + 2048 + c * 512 + p * 256 + r * 128);
+                    if (p == 0 && c == 0) {
+                        scales[tile][r][0] = load_shared<Words2>(eight, at + 3072 + r * 64);
+                        scales[tile][r][1] = load_shared<Words2>(eight, at + 3200 + r * 64);
+                        d[tile][r] = load_shared<u16>(two, at + 3328 + r * 16);
+                    }
+                }
             }
-            refill<Q6_K>(ring, 1 + 2 * p + c);
+            if (c == 1) refill<Q6_K>(ring, p);
             UNROLL for (u32 k = 0; k < 2; k++) {
                 UNROLL for (u32 tile = 0; tile < 2; tile++) {
                     const Words4 &u = upper[tile][0], &u8 = upper[tile][1];
                     u32 w = k == 0 ? words[tile].x : words[tile].z, w8 = k == 0 ? words[tile].y : words[tile].w;
                     // Bits 2t, 2t+1 of a byte go to bits 6, 7; what is turned in from its neighbours is masked.
-                    u32 a0 = (w << 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u.x : u.z, turn) & 0xc0c0c0c0u);
-                    u32 a2 = (w >> 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u.y : u.w, turn) & 0xc0c0c0c0u);
-                    u32 a1 = (w8 << 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u8.x : u8.z, turn) & 0xc0c0c0c0u);
-                    u32 a3 = (w8 >> 2 & 0x3c3c3c3cu | 0x80808080u) ^ (rotate_left(k == 0 ? u8.y : u8.w, turn) & 0xc0c0c0c0u);
+                    u32 a0 = and_xor(rotate_left(k == 0 ? u.x : u.z, turn), 0xc0c0c0c0u, and_or(w << 2, 0x3c3c3c3cu, turned));
+                    u32 a2 = and_xor(rotate_left(k == 0 ? u.y : u.w, turn), 0xc0c0c0c0u, and_or(w >> 2, 0x3c3c3c3cu, turned));
+                    u32 a1 = and_xor(rotate_left(k == 0 ? u8.x : u8.z, turn), 0xc0c0c0c0u, and_or(w8 << 2, 0x3c3c3c3cu, turned));
+                    u32 a3 = and_xor(rotate_left(k == 0 ? u8.y : u8.w, turn), 0xc0c0c0c0u, and_or(w8 >> 2, 0x3c3c3c3cu, turned));
                     u32 s = c == 0 ? scales[tile][0][p].x : scales[tile][0][p].y;
                     u32 s8 = c == 0 ? scales[tile][1][p].x : scales[tile][1][p].y;
                     UNROLL for (u32 half = 0; half < 2; half++) {
@@ -74,6 +71,7 @@ template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, cons
             }
         }
     }
+    Floats2 dx = load_words<Floats2>(info_of<MODE>(input) + 8);
     UNROLL for (u32 tile = 0; tile < 2; tile++) {
         float f = half_to_float(d[tile][0]) * 0.25f, f8 = half_to_float(d[tile][1]) * 0.25f;
         sum[tile].x += joined<MODE>(high[tile].x, low[tile].x) * f * dx.x;

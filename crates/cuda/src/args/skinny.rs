@@ -10,11 +10,16 @@ pub const MAX_ROWS: usize = 8;
 /// Rows that [`Precision::Packed`] takes.
 const PACKED_ROWS: u32 = 4;
 
-/// Warps of a block, at most.
-const WARPS: u32 = 8;
+/// Warps of a block at most, and of a multiprocessor: those of eight rows have so many registers. (Those of
+/// four have sixteen there.)
+pub const WARPS: u32 = 12;
 
-/// Row tiles of a unit, what a warp multiplies at a time.
+/// Row tiles of a unit, what a block multiplies.
 const UNIT_TILES: u32 = 2;
+
+/// Shared memory of a multiprocessor of compute capability 8.7, and what a block takes beside its own.
+const SHARED_BYTES: u32 = 164 << 10;
+const BLOCK_BYTES: u32 = 1 << 10;
 
 /// What becomes of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +53,6 @@ pub struct SkinnyArgs {
     pub rows: u32,
     /// One for all.
     pub epilogue: Epilogue,
-    /// Pairs of row tiles in all, each product rounded up; if gated, row tiles of the first.
-    pub units: u32,
-    /// Warps that share a unit's columns.
-    pub parts: u32,
     /// For [`Epilogue::Cap`].
     pub cap: f32,
 }
@@ -65,51 +66,51 @@ impl SkinnyArgs {
     /// # Panics
     /// For no products or more than three.
     pub fn new(outputs: &[Output], staged: Address, rows: usize, epilogue: Epilogue, cap: f32) -> SkinnyArgs {
-        let gated = matches!(epilogue, Epilogue::GateSilu | Epilogue::GateGelu);
-        let units = if gated {
-            outputs[0].matrix.row_tiles
-        } else {
-            outputs.iter().map(|output| output.matrix.row_tiles.div_ceil(UNIT_TILES)).sum()
-        };
         let mut out = [Output::default(); 3];
         out[..outputs.len()].copy_from_slice(outputs);
-        let (outputs, rows) = (outputs.len() as u32, rows as u32);
-        SkinnyArgs { out, staged, outputs, rows, epilogue, units, parts: 1, cap }
+        SkinnyArgs { out, staged, outputs: outputs.len() as u32, rows: rows as u32, epilogue, cap }
     }
 
     fn format(&self) -> TileFormat {
         TileFormat::ALL[self.out[0].matrix.format as usize]
     }
 
-    /// Steps of a unit's columns.
-    fn steps(&self) -> u32 {
-        self.out[0].matrix.col_tiles * tile_steps(self.format())
+    /// Pairs of row tiles, each product rounded up; of gated products the row tiles of one: a block each.
+    fn units(&self) -> u32 {
+        if matches!(self.epilogue, Epilogue::GateSilu | Epilogue::GateGelu) {
+            return self.out[0].matrix.row_tiles;
+        }
+        let outputs = &self.out[..self.outputs as usize];
+        outputs.iter().map(|output| output.matrix.row_tiles.div_ceil(UNIT_TILES)).sum()
     }
 
-    /// Chooses how warps share the work on `sms` multiprocessors and gives the launch.
+    /// Chooses how many warps share a unit's columns on `sms` multiprocessors and gives the launch, for any
+    /// precision.
     ///
-    /// All warps of a multiprocessor advance together, so the time is that of the busiest one: whole waves
-    /// of blocks times the steps of a warp, plus what meeting at the end costs, about a step.
-    pub fn spread(&mut self, sms: u32) -> Launch {
-        let steps = self.steps();
-        let per_sm = blocks_per_sm(self.format());
-        let work = |parts: u32| {
-            let blocks = self.units.div_ceil(WARPS / parts);
-            u64::from(blocks.div_ceil(sms * per_sm)) * u64::from(4 * steps.div_ceil(parts) + 3)
+    /// The time is estimated, in clocks, as that of the instructions of the busiest multiprocessor plus the
+    /// latency of its blocks one behind the other: a warp alone takes ten times as long for a step as its
+    /// share of the multiprocessor, and a block waits for its first weights and for its warps' sums.
+    pub fn spread(&self, sms: u32) -> Launch {
+        const STEP: u32 = 120;
+        const STEP_ALONE: u32 = 1200;
+        const BLOCK: u32 = 1500;
+        let (format, units) = (self.format(), self.units());
+        let steps = self.out[0].matrix.col_tiles * tile_steps(format);
+        let clocks = |parts: u32| {
+            let by_warps = WARPS / parts;
+            let by_shared = SHARED_BYTES / (parts * warp_bytes(format) + BLOCK_BYTES);
+            let waves = units.div_ceil(sms * by_warps.min(by_shared).clamp(1, 16));
+            let issued = u64::from(units.div_ceil(sms)) * u64::from(steps * STEP);
+            issued + u64::from(waves) * u64::from(steps.div_ceil(parts) * STEP_ALONE + BLOCK)
         };
         let choices = (1..=WARPS).filter(|&parts| parts <= steps);
-        let parts = choices.min_by_key(|&parts| work(parts)).unwrap_or(1);
-        self.launch(parts)
+        self.launch(choices.min_by_key(|&parts| clocks(parts)).unwrap_or(1))
     }
 
-    /// The launch in which `parts` warps, at most eight, share a unit.
-    pub fn launch(&mut self, parts: u32) -> Launch {
-        self.parts = parts;
-        let units = (WARPS / parts).min(self.units.max(1));
-        let warps = units * parts;
-        let shared_bytes = warps * warp_bytes(self.format());
-        let blocks = self.units.div_ceil(units);
-        Launch { grid: [blocks, 1, 1], threads: warps * 32, shared_bytes, overlap: true }
+    /// The launch in which `parts` warps, at most [`WARPS`], share a unit.
+    pub fn launch(&self, parts: u32) -> Launch {
+        let shared_bytes = parts * warp_bytes(self.format());
+        Launch { grid: [self.units(), 1, 1], threads: parts * 32, shared_bytes, overlap: true }
     }
 }
 
@@ -123,14 +124,9 @@ fn warp_bytes(format: TileFormat) -> u32 {
     UNIT_TILES * format.bytes() as u32 / tile_steps(format)
 }
 
-/// The most shared memory a launch takes: what [`crate::driver::Function::allow_shared`] must be told.
+/// The most shared memory a launch takes: what `Function::allow_shared` must be told once.
 pub fn shared_bytes(format: TileFormat) -> u32 {
     WARPS * warp_bytes(format)
-}
-
-/// Blocks of eight warps a multiprocessor holds: two by registers and by shared memory.
-fn blocks_per_sm(_: TileFormat) -> u32 {
-    2
 }
 
 /// The kernel for a format.
