@@ -83,15 +83,18 @@ template <class Format, u32 WM, u32 WN, u32 KW, u32 MR, u32 NT, u32 STAGES> stru
     const u8 *input;                 // next columns
     u32 inputs[TOKENS / INPUT_STEP]; // bytes to the pieces this thread copies
     u32 input_to;                    // bytes in a stage to the first of them
-    u32 planes_from, input_from, table_from; // bytes to what this lane reads: in a stage, in a stage, in the table
+    u32 planes_from, input_from; // bytes to what this lane reads in a stage
+    u32 table_from, high_from;   // and in shared memory
 
     METHOD explicit Matmul(const MatmulArgs &args) : a(args) {
         u32 g = lane() / 4, t = lane() % 4, m = lane() / 8, r = lane() % 8;
         u32 w = warp() % (WM * WN), wm = w % WM, wn = w / WM, half = warp() / (WM * WN);
         planes_from = INPUT + wm * MR * PLANES + half * Format::SUB;
-        if (Format::SUB != 1024) planes_from += g * 16 + t * 4;
+        if constexpr (Format::SUB == 1024) planes_from += Format::turned(t * 16 + g) * 16;
+        else planes_from += g * 16 + t * 4;
         input_from = (wn * 8 * NT + r) * 128 + ((half * 4 + m) ^ r) * 16;
         table_from = TABLE_AT + half * ROW_WORDS * 4 + wm * MR * 64 + g * 8;
+        high_from = HIGH_AT + wm * MR * Format::HIGH + (Format::HIGH == 0 ? 0 : half * 256 + g * 16);
         UNROLL for (u32 i = 0; i < SLOTS_A_WARP; i++) {
             Place p = place<SLOTS, MR>(a, (warp() + i * WARPS) % SLOTS);
             const Matrix &matrix = a.outputs[p.output].matrix;
@@ -120,7 +123,9 @@ template <class Format, u32 WM, u32 WN, u32 KW, u32 MR, u32 NT, u32 STAGES> stru
     METHOD bool copies(u32 i) const { return SLOTS % WARPS == 0 || warp() + i * WARPS < SLOTS; }
 
     METHOD void load_header(u32 i, const u8 *tile) const {
-        if (Format::RAW > 0) copy_pieces<Format::RAW>(RAW_AT + (warp() + i * WARPS) * Format::RAW, tile + Format::RAW_AT);
+        if constexpr (Format::RAW > 0) {
+            copy_pieces<Format::RAW>(RAW_AT + (warp() + i * WARPS) * Format::RAW, tile + Format::RAW_AT);
+        }
     }
 
     // The weights of a chunk, and of the third of a tile the header of the next tile, if there is one.
@@ -172,8 +177,8 @@ template <class Format, u32 WM, u32 WN, u32 KW, u32 MR, u32 NT, u32 STAGES> stru
 
     // One sub-block of a chunk, 32 columns: this warp's own (KW = 2), or the first or second.
     METHOD void multiply(F32x4 (&sums)[MR][NT], u32 chunk, u32 second, u32 stage) const {
-        u32 sub = chunk % CHUNKS * 2 + (KW == 1 ? second : warp() / (WM * WN));
-        u32 high = HIGH_AT + ((chunk / Format::HIGH_CHUNKS & 1) * SLOTS + warp() % WM * MR) * Format::HIGH;
+        u32 high = (chunk / Format::HIGH_CHUNKS & 1) * SLOTS * Format::HIGH + chunk % Format::HIGH_CHUNKS * Format::HIGH_STEP;
+        const u8 *bits = shared<u8>(high_from + high) + (Format::HIGH == 0 ? 0 : second * 256);
         const u8 *planes = shared<u8>(stage + planes_from) + second * Format::SUB;
         const u8 *table = shared<u8>(Format::RAW == 0 ? 0 : table_from + (chunk % (2 * CHUNKS) * 2 + second) * ROW_WORDS * 4);
         Words4 upper[MR], lower[MR]; // rows g and g + 8
@@ -181,9 +186,9 @@ template <class Format, u32 WM, u32 WN, u32 KW, u32 MR, u32 NT, u32 STAGES> stru
             // F16 has no scales. It gets a zero the compiler cannot know: see DequantF16.
             Words2 scale{a.count >> 8, a.count >> 8};
             if constexpr (Format::RAW > 0) scale = *reinterpret_cast<const Words2 *>(table + i * 64);
-            const u8 *bits = shared<u8>(high + i * Format::HIGH);
-            upper[i] = Format::row(planes + i * PLANES, bits, sub, lane() / 4, scale.x);
-            lower[i] = Format::row(planes + i * PLANES + (Format::SUB == 1024 ? 0 : 128), bits, sub, lane() / 4 + 8, scale.y);
+            const u8 *plane = planes + i * PLANES, *high = bits + i * Format::HIGH;
+            upper[i] = Format::row(plane, high, scale.x);
+            lower[i] = Format::row(plane + 128, high + 128, scale.y);
         }
         const u8 *pieces = shared<u8>(stage + (input_from ^ second * 64));
         UNROLL for (u32 n = 0; n < NT; n++) {
@@ -226,8 +231,14 @@ template <class Format, u32 WM, u32 WN, u32 KW, u32 MR, u32 NT, u32 STAGES> stru
             }
             copy_commit();
             if (c % CHUNKS == 2 && c + 2 < chunks) decode_scales(c / CHUNKS + 1);
-            multiply(sums, c, 0, stage);
-            if (KW == 1) multiply(sums, c, 1, stage);
+            if (KW == 1 && Format::RAW == 0) {
+                // As one loop: with nothing to compute between loads and mma the compiler would load both
+                // halves first and spill.
+                NO_UNROLL for (u32 half = 0; half < 2; half++) multiply(sums, c, half, stage);
+            } else {
+                multiply(sums, c, 0, stage);
+                if (KW == 1) multiply(sums, c, 1, stage);
+            }
             free = stage;
             stage = stage == (STAGES - 1) * STAGE ? 0 : stage + STAGE;
         }

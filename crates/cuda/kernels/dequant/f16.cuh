@@ -7,17 +7,16 @@
 struct DequantF16 {
     static constexpr u32 TILE = 8192, PLANES = 0, SUB = 1024;
     static constexpr u32 RAW_AT = 0, RAW = 0;
-    static constexpr u32 HIGH_AT = 0, HIGH = 0, HIGH_CHUNKS = 4;
+    static constexpr u32 HIGH_AT = 0, HIGH = 0, HIGH_CHUNKS = 4, HIGH_STEP = 0;
 
     static METHOD void scales(const u8 *, u32, u32, u32 *, u32) {}
     // Where piece `i` of a sub-block's plane goes.
-    static METHOD u32 turned(u32 i) { return i ^ (i >> 3 & 6); }
+    static METHOD constexpr u32 turned(u32 i) { return i ^ (i >> 3 & 6); }
 
     // `zero` is one: a fragment's four registers come from two rows, and without an operation on each the
     // compiler moves them anew for every mma.
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32 row, u32 zero) {
-        u32 t = lane() % 4;
-        Words4 w = reinterpret_cast<const Words4 *>(plane)[t * 16 + (row ^ 2 * t)];
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32 zero) {
+        Words4 w = *reinterpret_cast<const Words4 *>(plane);
         return {w.x | zero, w.y | zero, w.z | zero, w.w | zero};
     }
 };

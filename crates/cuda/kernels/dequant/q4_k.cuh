@@ -8,7 +8,7 @@
 struct DequantQ4K {
     static constexpr u32 TILE = 2304, PLANES = 256, SUB = 256;
     static constexpr u32 RAW_AT = 0, RAW = 256; // bytes of scales in a tile
-    static constexpr u32 HIGH_AT = 0, HIGH = 0, HIGH_CHUNKS = 4;
+    static constexpr u32 HIGH_AT = 0, HIGH = 0, HIGH_CHUNKS = 4, HIGH_STEP = 0;
 
     // Scale words (s, c) of the four sub-blocks 2j + p of one row, `step` words apart.
     static METHOD void scales(const u8 *raw, u32 row, u32 p, u32 *to, u32 step) { decode(raw, row, p, to, step, 8.0f); }
@@ -26,7 +26,7 @@ struct DequantQ4K {
     }
 
     // One row: the four registers of columns (4t, 4t+2), (4t+1, 4t+3), (16+4t, ..), (16+4t+1, ..).
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32, u32 scale) {
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32 scale) {
         u32 word = *reinterpret_cast<const u32 *>(plane);
         Words4 q = centred<0xE408E408, 0xD480D480>(nibbles(word));
         u32 s = half_twice(scale), c = half_high_twice(scale);

@@ -7,7 +7,7 @@
 struct DequantQ8 {
     static constexpr u32 TILE = 4352, PLANES = 256, SUB = 512;
     static constexpr u32 RAW_AT = 0, RAW = 256;
-    static constexpr u32 HIGH_AT = 0, HIGH = 0, HIGH_CHUNKS = 4;
+    static constexpr u32 HIGH_AT = 0, HIGH = 0, HIGH_CHUNKS = 4, HIGH_STEP = 0;
 
     // Scale words (d, d).
     static METHOD void scales(const u8 *raw, u32 row, u32 p, u32 *to, u32 step) {
@@ -18,7 +18,7 @@ struct DequantQ8 {
         to[3 * step] = half_high_twice(four.y);
     }
 
-    static METHOD Words4 row(const u8 *plane, const u8 *, u32, u32, u32 scale) {
+    static METHOD Words4 row(const u8 *plane, const u8 *, u32 scale) {
         const u32 *words = reinterpret_cast<const u32 *>(plane);
         Words2 first = pairs(words[0]), second = pairs(words[64]);
         return {halves_mul(first.x, scale), halves_mul(first.y, scale), halves_mul(second.x, scale), halves_mul(second.y, scale)};
