@@ -9,7 +9,7 @@ use crate::args::stage_f16::StageF16Args;
 use crate::args::{self, Epilogue};
 use crate::buffers::{Buffers, Name, width};
 use crate::design::{Design, Floats};
-use crate::driver::{Error, Function, Kernels, Stream};
+use crate::driver::{Error, Function, Kernels, Launch, Stream};
 use crate::kv::Kv;
 use crate::lower::{self, Finish, Input, Place, Program, Regime, Source, Stage, Step, Target, Timed};
 use crate::products::{After, Product, groups};
@@ -18,6 +18,8 @@ use crate::tile::TileFormat;
 use crate::weights::Matrix;
 use model::Activation;
 use model::plan::{Plan, VectorId};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// A kernel with its argument; rows are filled in when it is launched.
 enum Work {
@@ -58,7 +60,10 @@ impl Launched {
     pub(crate) fn run(&self, stream: &Stream, rows: &Rows, count: usize) -> Result<(), Error> {
         let function = &self.functions[0];
         match &self.work {
-            Work::Begin(args) => stream.launch(function, args.launch(count), args),
+            // Behind a copy, which launches nothing early.
+            Work::Begin(args) => {
+                stream.launch(function, Launch { overlap: false, ..args.launch(count) }, args)
+            }
             Work::Norm(args) => stream.launch(function, NormArgs::launch(count), args),
             Work::Residual(args) => stream.launch(function, ResidualArgs::launch(count), args),
             Work::Gate(args) => {
@@ -121,6 +126,7 @@ pub(crate) struct Binder<'a> {
     pub(crate) kernels: &'a Kernels,
     pub(crate) sms: u32,
     pub(crate) most_shared: usize,
+    pub(crate) functions: RefCell<HashMap<&'static str, Function>>,
 }
 
 impl Binder<'_> {
@@ -147,15 +153,22 @@ impl Binder<'_> {
         self.launched(&[SelectArgs::KERNEL], Work::Select(args, select), 0)
     }
 
-    fn launched(&self, kernels: &[&str], work: Work, op: usize) -> Result<Launched, Error> {
-        let mut functions = vec![];
-        for kernel in kernels {
-            let function = self.kernels.function(kernel)?;
-            // Every launch stays below by what was checked at load.
-            function.allow_shared(self.most_shared)?;
-            functions.push(function);
-        }
+    fn launched(&self, kernels: &[&'static str], work: Work, op: usize) -> Result<Launched, Error> {
+        let functions = kernels.iter().map(|kernel| self.function(kernel)).collect::<Result<_, _>>()?;
         Ok(Launched { functions, work, op, sms: self.sms })
+    }
+
+    /// A kernel, asked for once: a program has hundreds of launches of a dozen.
+    fn function(&self, kernel: &'static str) -> Result<Function, Error> {
+        let mut known = self.functions.borrow_mut();
+        if let Some(function) = known.get(kernel) {
+            return Ok(function.clone());
+        }
+        let function = self.kernels.function(kernel)?;
+        // What launches take stays below by what was checked at load.
+        function.allow_shared(self.most_shared)?;
+        known.insert(kernel, function.clone());
+        Ok(function)
     }
 
     fn steps(&self, regime: Regime, steps: &[Timed]) -> Result<Vec<Launched>, Error> {

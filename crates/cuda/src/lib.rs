@@ -1,7 +1,10 @@
 //! Plans on NVIDIA GPUs.
 //!
-//! `driver` is the thin layer over the CUDA driver, opened at run time; `lab` is what tests of kernels
-//! use, on the emulator and on a GPU alike.
+//! `driver` is the thin layer over the CUDA driver, opened at run time. `device` finds a GPU; `check` and
+//! `design` say what a plan needs before anything is allocated; `lower` says which of its ops are launched
+//! together, and `launch` and `products` make launches of them; `weights` and `tile` bring matrices to the
+//! device, into an `arena`; `kv`, `buffers` and `rows` are what a step reads and writes; `runner` runs it.
+//! `lab` is what tests of kernels use, on the emulator and on a GPU alike.
 #![allow(
     unsafe_code,
     reason = "the driver is a C library and kernels take addresses; every block says why it may"

@@ -107,7 +107,7 @@ impl Product {
             return Product::Matmul(MatmulArgs { scale, cap: after.cap, ..args }, sms);
         }
         let staged = from + Form::of(regime, format).offset(cols) as u64;
-        let mut args = SkinnyArgs::new(outputs, staged, 0, after.epilogue, after.cap);
+        let args = SkinnyArgs::new(outputs, staged, 0, after.epilogue, after.cap);
         let launch = args.spread(sms);
         Product::Skinny(args, launch, format)
     }

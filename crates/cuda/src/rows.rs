@@ -47,7 +47,7 @@ impl State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Splits {
     pub(crate) attention: Attention,
-    /// Blocks wanted in all.
+    /// Blocks that run at a time; more would take twice as long.
     blocks: usize,
     /// Most pages a row can see.
     pages: usize,
@@ -55,8 +55,6 @@ pub(crate) struct Splits {
     tiles: usize,
 }
 
-/// Blocks of attention that a multiprocessor runs at a time.
-const BLOCKS_A_SM: usize = 2;
 /// Pages a split has at least: a step of each of its four warps.
 pub(crate) const MIN_PAGES: usize = 4;
 
@@ -72,7 +70,7 @@ impl Splits {
         });
         Splits {
             attention,
-            blocks: BLOCKS_A_SM * sms as usize,
+            blocks: attention.resident() * sms as usize,
             pages: windows.max().unwrap_or(1).min(options.pages.max(1)),
             tiles: options.rows.clamp(1, FEW),
         }
@@ -80,7 +78,7 @@ impl Splits {
 
     /// Blocks a tile, when there are `tiles`.
     pub(crate) fn of(&self, tiles: usize) -> usize {
-        let wanted = self.blocks.div_ceil(self.attention.columns(Kind::Attend) * tiles.max(1));
+        let wanted = self.blocks / (self.attention.columns(Kind::Attend) * tiles.max(1));
         wanted.clamp(1, self.pages.div_ceil(MIN_PAGES))
     }
 

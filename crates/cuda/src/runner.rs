@@ -20,6 +20,7 @@ use gguf::Gguf;
 use model::plan::Plan;
 use model::runner::{Batch, LoadOptions, Lost, Memory, OpTime, PAGE, Row, Runner};
 use model::{Device, Error};
+use std::cell::RefCell;
 
 /// A plan loaded on a GPU.
 pub(crate) struct CudaRunner {
@@ -165,6 +166,7 @@ impl CudaRunner {
             kernels: cuda.kernels(),
             sms: cuda.device().sms,
             most_shared: cuda.device().shared_per_block,
+            functions: RefCell::default(),
         };
         let programs: Vec<(Regime, Bound)> = (design.programs.iter())
             .map(|(regime, program)| Ok((*regime, binder.program(*regime, program)?)))
