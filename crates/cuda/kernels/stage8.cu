@@ -136,12 +136,14 @@ KERNEL(stage8, Stage8Args, 256, 4) {
         row.o = source.o == nullptr ? nullptr : source.o + from;
         if (source.o != nullptr && source.post != nullptr) {
             float squares = 0.0f;
-            for (u32 col = 4 * tid(); col < source.cols; col += 4 * threads()) squares += dot(load_four(row.o, col, source.cols, row.aligned));
+            for (u32 col = 4 * tid(); col < source.cols; col += 4 * threads())
+                squares += dot(load_four(row.o, col, source.cols, row.aligned));
             row.post = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(source.cols) + source.eps);
         }
         if (source.norm != nullptr) {
             float squares = 0.0f;
-            for (u32 col = 4 * tid(); col < source.cols; col += 4 * threads()) squares += dot(residual(source, row, col));
+            for (u32 col = 4 * tid(); col < source.cols; col += 4 * threads())
+                squares += dot(residual(source, row, col));
             factor = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(source.cols) + source.eps);
         }
     }
@@ -166,7 +168,9 @@ KERNEL(stage8, Stage8Args, 256, 4) {
         // makes the scale so, and every product with it.
         float inverse = most > 1e-30f ? 32512.0f / most : 0.0f;
         if (vote(!finite(v[0]) || !finite(v[1])) != 0) dx = bits_to_float(0x7fc00000u), inverse = 0.0f;
-        if (a.bytes != nullptr) write_bytes(a.bytes + static_cast<u64>(tile) * STAGE8_RECORD, n, v[0], v[1], inverse, dx);
-        if (a.halves != nullptr) write_halves(a.halves + static_cast<u64>(tile) * 2 * STAGE8_HALVES, n, v[0], v[1], inverse, dx);
+        u8 *bytes = a.bytes + static_cast<u64>(tile) * STAGE8_RECORD;
+        u8 *halves = a.halves + static_cast<u64>(tile) * 2 * STAGE8_HALVES;
+        if (a.bytes != nullptr) write_bytes(bytes, n, v[0], v[1], inverse, dx);
+        if (a.halves != nullptr) write_halves(halves, n, v[0], v[1], inverse, dx);
     }
 }

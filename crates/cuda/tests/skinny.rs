@@ -411,8 +411,7 @@ fn staging_adds_norms_selects_and_leaves_other_rows_zero() {
                         stride: 24,
                         ..Output::default()
                     };
-                    let mut args =
-                        SkinnyArgs::new(&[output], staged.of(weights.format), 4, Epilogue::Store, 0.0);
+                    let args = SkinnyArgs::new(&[output], staged.of(weights.format), 4, Epilogue::Store, 0.0);
                     let launch = args.launch(3);
                     run(&lab, kernel(weights.format, Precision::Packed), launch, &args);
                     let result = lab.download::<f32>(&to);

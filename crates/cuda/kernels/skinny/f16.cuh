@@ -30,7 +30,8 @@ template <Mode MODE> DEVICE void multiply_step(Tag<F16>, const Ring &ring, const
         UNROLL for (u32 tile = 0; tile < 2; tile++) {
             UNROLL for (u32 k = 0; k < 2; k++) {
                 u32 at = (2 * group + k) * 1024;
-                words[tile][k][0] = load_lines<F16>(ring, tile, at), words[tile][k][1] = load_lines<F16>(ring, tile, at + 512);
+                words[tile][k][0] = load_lines<F16>(ring, tile, at);
+                words[tile][k][1] = load_lines<F16>(ring, tile, at + 512);
             }
         }
         refill<F16>(ring, group);

@@ -39,7 +39,10 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, con
                 words[tile] = load_lines<FORMAT>(ring, tile, 256 + p * 256 + c * 1024);
                 UNROLL for (u32 r = 0; r < 2; r++) {
                     u32 at = tile * step_bytes(FORMAT) + r * 128;
-                    if (c == 0 && p == 0) head[tile][r] = load_shared<Words4>(ring.row, at), mins[tile][r] = min_pair(head[tile][r], t);
+                    if (c == 0 && p == 0) {
+                        head[tile][r] = load_shared<Words4>(ring.row, at);
+                        mins[tile][r] = min_pair(head[tile][r], t);
+                    }
                     if (c == 0) scales[tile][r] = (p == 0 ? head[tile][r].y : head[tile][r].z) & 0x3f3f3f3fu;
                     if (FORMAT == Q5_K) fifth[tile][r] = load_shared<Words2>(ring.row, at + 2304 + p * 256 + c * 8);
                 }

@@ -19,6 +19,13 @@ DEVICE void copy_group(Tag<Q6_K>, u32 p, const Ring &ring) {
 // Byte `index` of a word, with its sign.
 DEVICE i32 signed_byte(u32 word, u32 index) { return static_cast<i8>(word >> 8 * index); }
 
+DEVICE u32 pair_word(const Words4 &v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+// Four bytes 4·(q - 32): low bits at 2..5 of `low`, high bits at 6, 7 of `high`, where bits 2t, 2t+1 are turned;
+// what else came there from the neighbours is masked. `turned` is 0x80 four times.
+DEVICE u32 six_bits(u32 low, u32 high, u32 turned) {
+    return and_xor(high, 0xc0c0c0c0u, and_or(low, 0x3c3c3c3cu, turned));
+}
+
 template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     u32 turn = 6 - 2 * ring.t, turned = 0x80808080u;
     // Rows of 8 and of 2 bytes.
@@ -47,13 +54,11 @@ template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, cons
             if (c == 1) refill<Q6_K>(ring, p);
             UNROLL for (u32 k = 0; k < 2; k++) {
                 UNROLL for (u32 tile = 0; tile < 2; tile++) {
-                    const Words4 &u = upper[tile][0], &u8 = upper[tile][1];
                     u32 w = k == 0 ? words[tile].x : words[tile].z, w8 = k == 0 ? words[tile].y : words[tile].w;
-                    // Bits 2t, 2t+1 of a byte go to bits 6, 7; what is turned in from its neighbours is masked.
-                    u32 a0 = and_xor(rotate_left(k == 0 ? u.x : u.z, turn), 0xc0c0c0c0u, and_or(w << 2, 0x3c3c3c3cu, turned));
-                    u32 a2 = and_xor(rotate_left(k == 0 ? u.y : u.w, turn), 0xc0c0c0c0u, and_or(w >> 2, 0x3c3c3c3cu, turned));
-                    u32 a1 = and_xor(rotate_left(k == 0 ? u8.x : u8.z, turn), 0xc0c0c0c0u, and_or(w8 << 2, 0x3c3c3c3cu, turned));
-                    u32 a3 = and_xor(rotate_left(k == 0 ? u8.y : u8.w, turn), 0xc0c0c0c0u, and_or(w8 >> 2, 0x3c3c3c3cu, turned));
+                    u32 a0 = six_bits(w << 2, rotate_left(pair_word(upper[tile][0], 2 * k), turn), turned);
+                    u32 a1 = six_bits(w8 << 2, rotate_left(pair_word(upper[tile][1], 2 * k), turn), turned);
+                    u32 a2 = six_bits(w >> 2, rotate_left(pair_word(upper[tile][0], 2 * k + 1), turn), turned);
+                    u32 a3 = six_bits(w8 >> 2, rotate_left(pair_word(upper[tile][1], 2 * k + 1), turn), turned);
                     u32 s = c == 0 ? scales[tile][0][p].x : scales[tile][0][p].y;
                     u32 s8 = c == 0 ? scales[tile][1][p].x : scales[tile][1][p].y;
                     UNROLL for (u32 half = 0; half < 2; half++) {
