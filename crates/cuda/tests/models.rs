@@ -12,7 +12,8 @@ use common::{
 use cuda::Cuda;
 use gguf::Gguf;
 use model::reference::ReferenceDevice;
-use model::{Plan, Runner};
+use model::runner::KvType;
+use model::{Batch, Device, LoadOptions, Plan, Row, Runner};
 use quant::Format;
 use testkit::tiny::{FAMILIES, Tiny};
 
@@ -161,7 +162,8 @@ fn unwanted_rows_change_nothing() {
     }
 }
 
-/// A page copied is a page: a sequence goes on from another's beginning.
+/// A page copied is a page: a sequence goes on from another's beginning. Each group has other pages, which
+/// only its own tables know.
 #[test]
 fn copied_pages_are_read_as_the_first() {
     let Some(device) = device(true, true) else { return };
@@ -169,21 +171,21 @@ fn copied_pages_are_read_as_the_first() {
     let mut options = options(&case.sequences, 6);
     (options.slots, options.pages) = (2, 4);
     let mut runner = load(&device, &case.file, &case.plan, &options);
-    let row = |slot: u32, i: usize| model::Row {
-        slot,
-        position: i as u32,
-        token: case.sequences[0][i],
-        logits: true,
-    };
-    for group in 0..case.plan.kv.len() {
-        runner.map(0, group, 0, &[2]);
-        runner.map(1, group, 0, &[1]);
+    let token = |i: usize| case.sequences[0][i];
+    let row = |slot, i| Row { slot, position: i as u32, token: token(i), logits: true };
+    let pages = [(2, 1), (0, 3)];
+    assert_eq!(case.plan.kv.len(), pages.len(), "gemma2 has two groups");
+    for (group, (first, second)) in pages.into_iter().enumerate() {
+        runner.map(0, group, 0, &[first]);
+        runner.map(1, group, 0, &[second]);
     }
-    runner.step(&model::Batch { rows: (0..5).map(|i| row(0, i)).collect() }).expect("the emulator");
-    (0..case.plan.kv.len()).for_each(|group| runner.copy_page(group, 2, 1));
-    runner.step(&model::Batch { rows: vec![row(0, 5)] }).expect("the emulator");
+    runner.step(&Batch { rows: (0..5).map(|i| row(0, i)).collect() }).expect("the emulator");
+    for (group, (first, second)) in pages.into_iter().enumerate() {
+        runner.copy_page(group, first, second);
+    }
+    runner.step(&Batch { rows: vec![row(0, 5)] }).expect("the emulator");
     let first = runner.logits().to_vec();
-    runner.step(&model::Batch { rows: vec![row(1, 5)] }).expect("the emulator");
+    runner.step(&Batch { rows: vec![row(1, 5)] }).expect("the emulator");
     assert_eq!(first, runner.logits());
 }
 
@@ -208,15 +210,14 @@ fn every_op_is_timed() {
 /// What kernels cannot run is refused by name, before anything is loaded.
 #[test]
 fn what_cannot_run_is_refused() {
-    use model::Device;
     let Some(device) = device(true, true) else { return };
     let told = |tiny: Tiny, kv| {
         let file = tiny.parts().gguf();
         let (_, plan) = Plan::read(&file, Some(32)).expect("a tiny model");
-        let options = model::LoadOptions { kv, ..model::LoadOptions::single(32, 1) };
+        let options = LoadOptions { kv, ..LoadOptions::single(32, 1) };
         device.load(&file, &plan, &options, &mut |_, _| {}).err().expect("not runnable").to_string()
     };
-    let (f16, f32) = (model::runner::KvType::F16, model::runner::KvType::F32);
+    let (f16, f32) = (KvType::F16, KvType::F32);
     let plain = Tiny::new("llama", 1);
     let text = told(plain.clone(), f32);
     assert_eq!(text, "cuda cannot run a cache in f32; use another --device");
