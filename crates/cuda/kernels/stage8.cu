@@ -3,8 +3,8 @@
 // l = X - 256 h: error 2^-16 of the largest. The sum S of X over a sub-block is kept as hi + lo = S / 16,
 // two halves: |S| / 16 <= 65024 is a half, error 2^-22. As halves: x / dx = hi + lo.
 //
-// Grid: 8 (rows of the step; missing ones are written as zeros) x parts. A warp writes a column tile; every
-// block adds up the squares of its whole row for itself, in the same order whatever the grid.
+// Grid: 8 (rows of the step; missing ones are written as zeros) x ceil(col_tiles / 8). A warp writes a column
+// tile; every block adds up the squares of its whole row for itself, all in the same order.
 #include "common.cuh"
 
 struct Stage8Args {
@@ -123,54 +123,51 @@ DEVICE void write_halves(u8 *records, u32 n, const Floats4 &v0, const Floats4 &v
 
 KERNEL(stage8, Stage8Args, 256, 4) {
     pdl_launch();
-    pdl_wait();
     const Source &source = a.source;
     float *scratch = shared<float>(0);
-    u32 n = block_x();
+    u32 n = block_x(), tile = block_y() * STAGE8_WARPS + warp();
+    u32 cols = source.cols, col = tile * TILE_COLS + (lane() >> 2) * 32 + (lane() & 3) * 4;
     bool present = n < a.rows;
-    Row row{nullptr, nullptr, 1.0f, (source.cols & 3) == 0 && (source.stride & 3) == 0};
-    float factor = 1.0f;
+    Row row{nullptr, nullptr, 1.0f, (cols & 3) == 0 && (source.stride & 3) == 0};
+    // Weights of the norm come from far away and are the same in every step: asked for before all else.
+    Floats4 weight[2] = {{1, 1, 1, 1}, {1, 1, 1, 1}}, v[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    if (source.norm != nullptr && present) {
+        UNROLL for (u32 i = 0; i < 2; i++) weight[i] = load_four(source.norm, col + 16 * i, cols, row.aligned);
+    }
+    pdl_wait();
     if (present) {
         u64 from = static_cast<u64>(a.select == nullptr ? n : a.select[n]) * source.stride;
         row.x = source.x + from;
         row.o = source.o == nullptr ? nullptr : source.o + from;
         if (source.o != nullptr && source.post != nullptr) {
             float squares = 0.0f;
-            for (u32 col = 4 * tid(); col < source.cols; col += 4 * threads())
-                squares += dot(load_four(row.o, col, source.cols, row.aligned));
-            row.post = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(source.cols) + source.eps);
+            for (u32 at = 4 * tid(); at < cols; at += 4 * threads()) squares += dot(load_four(row.o, at, cols, row.aligned));
+            row.post = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(cols) + source.eps);
         }
+        UNROLL for (u32 i = 0; i < 2; i++) v[i] = residual(source, row, col + 16 * i);
+        float factor = 1.0f;
         if (source.norm != nullptr) {
             float squares = 0.0f;
-            for (u32 col = 4 * tid(); col < source.cols; col += 4 * threads())
-                squares += dot(residual(source, row, col));
-            factor = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(source.cols) + source.eps);
+            for (u32 at = 4 * tid(); at < cols; at += 4 * threads()) squares += dot(residual(source, row, at));
+            factor = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(cols) + source.eps);
+        }
+        u64 to = static_cast<u64>(n) * source.stride;
+        UNROLL for (u32 i = 0; i < 2; i++) {
+            const Floats4 &w = weight[i];
+            if (source.x_out != nullptr) store_four(source.x_out + to, col + 16 * i, cols, row.aligned, v[i]);
+            v[i] = {v[i].x * factor * w.x, v[i].y * factor * w.y, v[i].z * factor * w.z, v[i].w * factor * w.w};
+            if (a.normed != nullptr) store_four(a.normed + to, col + 16 * i, cols, row.aligned, v[i]);
         }
     }
-    for (u32 tile = block_y() * STAGE8_WARPS + warp(); tile < a.col_tiles; tile += blocks_y() * STAGE8_WARPS) {
-        u32 col = tile * TILE_COLS + (lane() >> 2) * 32 + (lane() & 3) * 4;
-        Floats4 v[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-        if (present) {
-            UNROLL for (u32 i = 0; i < 2; i++) {
-                v[i] = residual(source, row, col + 16 * i);
-                u64 to = static_cast<u64>(n) * source.stride;
-                if (source.x_out != nullptr) store_four(source.x_out + to, col + 16 * i, source.cols, row.aligned, v[i]);
-                if (source.norm != nullptr) {
-                    Floats4 w = load_four(source.norm, col + 16 * i, source.cols, row.aligned);
-                    v[i] = {v[i].x * factor * w.x, v[i].y * factor * w.y, v[i].z * factor * w.z, v[i].w * factor * w.w};
-                }
-                if (a.normed != nullptr) store_four(a.normed + to, col + 16 * i, source.cols, row.aligned, v[i]);
-            }
-        }
-        float most = warp_max(fmaxf(largest(v[0]), largest(v[1])));
-        float dx = most / 32512.0f;
-        // Zeros, and values so small that the inverse is not finite, are nothing; a value that is not finite
-        // makes the scale so, and every product with it.
-        float inverse = most > 1e-30f ? 32512.0f / most : 0.0f;
-        if (vote(!finite(v[0]) || !finite(v[1])) != 0) dx = bits_to_float(0x7fc00000u), inverse = 0.0f;
-        u8 *bytes = a.bytes + static_cast<u64>(tile) * STAGE8_RECORD;
-        u8 *halves = a.halves + static_cast<u64>(tile) * 2 * STAGE8_HALVES;
-        if (a.bytes != nullptr) write_bytes(bytes, n, v[0], v[1], inverse, dx);
-        if (a.halves != nullptr) write_halves(halves, n, v[0], v[1], inverse, dx);
-    }
+    if (tile >= a.col_tiles) return;
+    float most = warp_max(fmaxf(largest(v[0]), largest(v[1])));
+    float dx = most / 32512.0f;
+    // Zeros, and values so small that the inverse is not finite, are nothing; a value that is not finite
+    // makes the scale so, and every product with it.
+    float inverse = most > 1e-30f ? 32512.0f / most : 0.0f;
+    if (vote(!finite(v[0]) || !finite(v[1])) != 0) dx = bits_to_float(0x7fc00000u), inverse = 0.0f;
+    u8 *bytes = a.bytes + static_cast<u64>(tile) * STAGE8_RECORD;
+    u8 *halves = a.halves + static_cast<u64>(tile) * 2 * STAGE8_HALVES;
+    if (a.bytes != nullptr) write_bytes(bytes, n, v[0], v[1], inverse, dx);
+    if (a.halves != nullptr) write_halves(halves, n, v[0], v[1], inverse, dx);
 }
