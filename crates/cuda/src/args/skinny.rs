@@ -64,7 +64,7 @@ impl SkinnyArgs {
     /// The products of one launch; the launch itself comes from [`SkinnyArgs::spread`].
     ///
     /// # Panics
-    /// For no products or more than three.
+    /// For more than three products.
     pub fn new(outputs: &[Output], staged: Address, rows: usize, epilogue: Epilogue, cap: f32) -> SkinnyArgs {
         let mut out = [Output::default(); 3];
         out[..outputs.len()].copy_from_slice(outputs);
