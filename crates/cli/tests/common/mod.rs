@@ -51,7 +51,8 @@ impl Ran {
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jetson-llm"));
     command.args(args).stdin(Stdio::null());
-    for name in ["JETSON_LLM_MODEL", "JETSON_LLM_THREADS", "NO_COLOR", "XDG_STATE_HOME", "HOME"] {
+    let ours = ["JETSON_LLM_MODEL", "JETSON_LLM_THREADS", "JETSON_LLM_CUDA_LIBRARY"];
+    for name in ours.into_iter().chain(["NO_COLOR", "XDG_STATE_HOME", "HOME"]) {
         command.env_remove(name);
     }
     command
