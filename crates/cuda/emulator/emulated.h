@@ -2,6 +2,7 @@
 // are meetings of 32 fibers (fibers.cpp). Slow, deterministic, and it notices threads that do not meet.
 // It does not notice races: compute-sanitizer does, on a GPU.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -99,6 +100,12 @@ DEVICE u32 vote(bool value) {
     u32 bits = 0;
     for (u32 i = 0; i < 32; i++) bits |= static_cast<u32>(emulated::read<bool>(slots[i])) << i;
     return bits;
+}
+DEVICE u32 warp_most(u32 value) {
+    const emulated::Slot *slots = emulated::lay(value);
+    u32 most = 0;
+    for (u32 i = 0; i < 32; i++) most = std::max(most, emulated::read<u32>(slots[i]));
+    return most;
 }
 DEVICE void thread_fence() {}
 DEVICE u32 atomic_add(u32 *at, u32 value) {

@@ -9,7 +9,7 @@
 #include "matvec/q32.cuh"
 #include "matvec/q6_k.cuh"
 
-constexpr u32 WARPS = 12;
+constexpr u32 WARPS = 24;
 
 // 264 bytes.
 struct MatvecArgs {
@@ -18,7 +18,7 @@ struct MatvecArgs {
     u32 outputs;
     u32 epilogue;
     float cap;
-    u32 split;    // warps a unit: 1, 2, 3, 4, 6 or 12, at most its steps
+    u32 split;    // warps a unit: a divisor of 24, at most its steps
     // What the host can count once: groups of `split` warps in the launch, units of the kernel's first and
     // second format.
     u32 groups, units_first, units_second;
@@ -90,9 +90,7 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
         Dot::load(regs, tile + member / Dot::STEPS * BYTES, member % Dot::STEPS);
     }
     if (!SECOND) {
-        pdl_wait();
-        float *scratch = shared<float>(at.rest);
-        stage_meet<WARPS>(a.source, stage<WARPS, Dot::FLOATS>(a.source, at, col_tiles, scratch), scratch);
+        stage<WARPS, Dot::FLOATS>(a.source, at, col_tiles, shared<float>(at.rest));
     }
     u32 round = 0;
     bool up = false;
@@ -114,7 +112,7 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
         }
         sum += shfl_xor(sum, 16u);
         // Two sets of partials: the leader may still read one while the others fill the next.
-        float *set = shared<float>(at.rest + 128 + round * (WARPS * 128)) + (warp() - member) * 32;
+        float *set = shared<float>(at.rest + 256 + round * (WARPS * 128)) + (warp() - member) * 32;
         if (lane() < 16) set[member * 32 + up * 16 + lane()] = sum;
         up = !ends;
         if (up) continue;
@@ -145,17 +143,17 @@ template <bool GATED, typename First, typename Second = First> DEVICE void matve
     if (First::FORMAT != Second::FORMAT) run<Second, true, false>(a, at, col_tiles);
 }
 
-KERNEL(matvec_q4_k, MatvecArgs, 384, 2) { matvec<false, DotQ4K>(a); }
-KERNEL(matvec_q5_k, MatvecArgs, 384, 2) { matvec<false, DotQ5K>(a); }
-KERNEL(matvec_q6_k, MatvecArgs, 384, 2) { matvec<false, DotQ6K>(a); }
-KERNEL(matvec_q8_0, MatvecArgs, 384, 2) { matvec<false, DotQ8_0>(a); }
-KERNEL(matvec_q4_0, MatvecArgs, 384, 2) { matvec<false, DotQ4_0>(a); }
-KERNEL(matvec_f16, MatvecArgs, 384, 2) { matvec<false, DotF16>(a); }
-KERNEL(matvec_q4_k_q6_k, MatvecArgs, 384, 2) { matvec<false, DotQ4K, DotQ6K>(a); }
-KERNEL(matvec_q5_k_q6_k, MatvecArgs, 384, 2) { matvec<false, DotQ5K, DotQ6K>(a); }
-KERNEL(matvec_gated_q4_k, MatvecArgs, 384, 2) { matvec<true, DotQ4K>(a); }
-KERNEL(matvec_gated_q5_k, MatvecArgs, 384, 2) { matvec<true, DotQ5K>(a); }
-KERNEL(matvec_gated_q6_k, MatvecArgs, 384, 2) { matvec<true, DotQ6K>(a); }
-KERNEL(matvec_gated_q8_0, MatvecArgs, 384, 2) { matvec<true, DotQ8_0>(a); }
-KERNEL(matvec_gated_q4_0, MatvecArgs, 384, 2) { matvec<true, DotQ4_0>(a); }
-KERNEL(matvec_gated_f16, MatvecArgs, 384, 2) { matvec<true, DotF16>(a); }
+KERNEL(matvec_q4_k, MatvecArgs, 768, 1) { matvec<false, DotQ4K>(a); }
+KERNEL(matvec_q5_k, MatvecArgs, 768, 1) { matvec<false, DotQ5K>(a); }
+KERNEL(matvec_q6_k, MatvecArgs, 768, 1) { matvec<false, DotQ6K>(a); }
+KERNEL(matvec_q8_0, MatvecArgs, 768, 1) { matvec<false, DotQ8_0>(a); }
+KERNEL(matvec_q4_0, MatvecArgs, 768, 1) { matvec<false, DotQ4_0>(a); }
+KERNEL(matvec_f16, MatvecArgs, 768, 1) { matvec<false, DotF16>(a); }
+KERNEL(matvec_q4_k_q6_k, MatvecArgs, 768, 1) { matvec<false, DotQ4K, DotQ6K>(a); }
+KERNEL(matvec_q5_k_q6_k, MatvecArgs, 768, 1) { matvec<false, DotQ5K, DotQ6K>(a); }
+KERNEL(matvec_gated_q4_k, MatvecArgs, 768, 1) { matvec<true, DotQ4K>(a); }
+KERNEL(matvec_gated_q5_k, MatvecArgs, 768, 1) { matvec<true, DotQ5K>(a); }
+KERNEL(matvec_gated_q6_k, MatvecArgs, 768, 1) { matvec<true, DotQ6K>(a); }
+KERNEL(matvec_gated_q8_0, MatvecArgs, 768, 1) { matvec<true, DotQ8_0>(a); }
+KERNEL(matvec_gated_q4_0, MatvecArgs, 768, 1) { matvec<true, DotQ4_0>(a); }
+KERNEL(matvec_gated_f16, MatvecArgs, 768, 1) { matvec<true, DotF16>(a); }

@@ -70,6 +70,12 @@ DEVICE void sync_some(u32 id, u32 count) { asm volatile("bar.sync %0, %1;" ::"r"
 template <typename T> DEVICE T shfl_xor(T value, u32 mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 template <typename T> DEVICE T shfl(T value, u32 from) { return __shfl_sync(0xffffffffu, value, from); }
 DEVICE u32 vote(bool value) { return __ballot_sync(0xffffffffu, value); }
+// The largest of 32 lanes' numbers, in one instruction.
+DEVICE u32 warp_most(u32 value) {
+    u32 most;
+    asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(most) : "r"(value));
+    return most;
+}
 DEVICE void thread_fence() { __threadfence(); }
 DEVICE u32 atomic_add(u32 *at, u32 value) { return atomicAdd(at, value); }
 DEVICE u64 atomic_max(u64 *at, u64 value) { return atomicMax(at, value); }

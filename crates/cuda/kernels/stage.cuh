@@ -45,25 +45,34 @@ DEVICE Floats4 stage_four(const Source &source, u32 col, float factor) {
     return v;
 }
 
+// Four floats' fixed-point bits to one word of low and one of high bytes: X = 256 h + l with both signed is
+// l = byte 0 of X, h = byte 1 of X + 128.
+DEVICE void split_bytes(const u32 (&fixed)[8], u32 first, u32 &high, u32 &low) {
+    u32 a = fixed[first], b = fixed[first + 1], c = fixed[first + 2], d = fixed[first + 3];
+    low = pick_bytes(pick_bytes(a, b, 0x0040), pick_bytes(c, d, 0x0040), 0x5410);
+    high = pick_bytes(pick_bytes(a + 128, b + 128, 0x0051), pick_bytes(c + 128, d + 128, 0x0051), 0x5410);
+}
+
 // Quantises 256 columns, eight a lane, into tile `tile`. All lanes of a warp take part.
 DEVICE void quantise_tile(const Staged &at, u32 tile, const float (&x)[8]) {
-    float most = 0.0f;
-    UNROLL for (u32 i = 0; i < 8; i++) most = fmaxf(most, fabsf(x[i]));
-    most = warp_max(most);
-    float dx = most / 32512.0f;
-    // A tile of zeros, or one so small that its inverse is not finite, is nothing.
-    float inverse = most > 1e-30f ? 32512.0f / most : 0.0f;
-    u32 high[2] = {0, 0}, low[2] = {0, 0};
-    i32 sum_high = 0, sum_low = 0;
+    // Compared as integers: a NaN is the largest of all, makes dx NaN and so every product.
+    u32 bits = 0;
     UNROLL for (u32 i = 0; i < 8; i++) {
-        i32 fixed = round_to_int(x[i] * inverse);
-        i32 h = (fixed + 128) >> 8, l = fixed - 256 * h;
-        high[i / 4] |= (static_cast<u32>(h) & 255) << 8 * (i % 4);
-        low[i / 4] |= (static_cast<u32>(l) & 255) << 8 * (i % 4);
-        sum_high += h, sum_low += l;
+        u32 magnitude = float_to_bits(x[i]) & 0x7fffffff;
+        bits = magnitude > bits ? magnitude : bits;
     }
+    float most = bits_to_float(warp_most(bits));
+    // So small that its inverse is not finite, it is nothing.
+    float inverse = most < 1e-30f ? 0.0f : 32512.0f * reciprocal_fast(most);
+    u32 fixed[8], high[2], low[2];
+    // The sum with 1.5 * 2^23 has the rounded integer in its low bits.
+    UNROLL for (u32 i = 0; i < 8; i++) fixed[i] = float_to_bits(x[i] * inverse + 12582912.0f);
+    split_bytes(fixed, 0, high[0], low[0]);
+    split_bytes(fixed, 4, high[1], low[1]);
     *shared<Words2>(at.high + tile * 256 + lane() * 8) = {high[0], high[1]};
     *shared<Words2>(at.low + tile * 256 + lane() * 8) = {low[0], low[1]};
+    constexpr u32 ONES = 0x01010101;
+    i32 sum_high = dot4_ss(high[0], ONES, dot4_ss(high[1], ONES, 0)), sum_low = dot4_ss(low[0], ONES, dot4_ss(low[1], ONES, 0));
     sum_high += shfl_xor(sum_high, 1u), sum_low += shfl_xor(sum_low, 1u);
     u32 sub = lane() / 4, parity = sub % 2, j = sub / 2;
     if (lane() % 2 == 0) {
@@ -76,21 +85,23 @@ DEVICE void quantise_tile(const Staged &at, u32 tile, const float (&x)[8]) {
         pairs[0] = static_cast<i16>(sum_high), pairs[4] = static_cast<i16>(sum_low);
         shared<i32>(at.sums32 + (tile * 2 + parity) * 16)[j] = 256 * sum_high + sum_low;
     }
-    if (lane() == 0) *shared<float>(at.scale + tile * 4) = dx;
+    if (lane() == 0) *shared<float>(at.scale + tile * 4) = most * (1.0f / 32512.0f);
 }
 
-// This warp's share of the tiles, BATCH of them under way at once; gives this lane's sum of squares.
+// Four weights of the norm from column `col` on; they are no kernel's result and need no waiting.
+DEVICE Floats4 norm_four(const Source &source, u32 col) {
+    return col < source.cols ? *reinterpret_cast<const Floats4 *>(source.norm + col) : Floats4{0, 0, 0, 0};
+}
+
+// This warp's share of the tiles; gives this lane's sum of squares. `weights` are the norm's for the first of
+// them. BATCH tiles are under way at once.
 template <u32 WARPS, bool FLOATS, u32 BATCH, bool NORM>
-DEVICE float stage_tiles(const Source &source, const Staged &at, u32 tiles, float factor) {
+DEVICE float stage_tiles(const Source &source, const Staged &at, u32 tiles, float factor, Floats4 (&weights)[2]) {
     float squares = 0.0f;
     NO_UNROLL for (u32 first = warp(); first < tiles; first += BATCH * WARPS) {
-        Floats4 v[BATCH][2], w[BATCH][2];
+        Floats4 v[BATCH][2];
         UNROLL for (u32 i = 0; i < BATCH; i++) {
-            UNROLL for (u32 half = 0; half < 2; half++) {
-                u32 col = (first + i * WARPS) * 256 + lane() * 8 + half * 4;
-                v[i][half] = stage_four(source, col, factor);
-                if (NORM) w[i][half] = col < source.cols ? *reinterpret_cast<const Floats4 *>(source.norm + col) : Floats4{0, 0, 0, 0};
-            }
+            UNROLL for (u32 half = 0; half < 2; half++) v[i][half] = stage_four(source, (first + i * WARPS) * 256 + lane() * 8 + half * 4, factor);
         }
         UNROLL for (u32 i = 0; i < BATCH; i++) {
             u32 tile = first + i * WARPS;
@@ -99,7 +110,11 @@ DEVICE float stage_tiles(const Source &source, const Staged &at, u32 tiles, floa
             UNROLL for (u32 half = 0; half < 2; half++) {
                 Floats4 a = v[i][half];
                 squares += a.x * a.x + a.y * a.y + a.z * a.z + a.w * a.w;
-                if (NORM) a = {a.x * w[i][half].x, a.y * w[i][half].y, a.z * w[i][half].z, a.w * w[i][half].w};
+                if (NORM) {
+                    Floats4 w = weights[half];
+                    a = {a.x * w.x, a.y * w.y, a.z * w.z, a.w * w.w};
+                    weights[half] = norm_four(source, (tile + WARPS) * 256 + lane() * 8 + half * 4);
+                }
                 x[4 * half] = a.x, x[4 * half + 1] = a.y, x[4 * half + 2] = a.z, x[4 * half + 3] = a.w;
             }
             if (FLOATS) {
@@ -114,9 +129,15 @@ DEVICE float stage_tiles(const Source &source, const Staged &at, u32 tiles, floa
     return squares;
 }
 
-// Stages this warp's share of the input; gives what `stage_meet` wants. With FLOATS the input is kept as f32
-// [tiles * 256] at offset 0 instead of fixed point. `scratch`: 32 floats.
-template <u32 WARPS, bool FLOATS> DEVICE float stage(const Source &source, const Staged &at, u32 tiles, float *scratch) {
+// Stages the whole input and meets; leaves the factor that multiplies every product of it (1/rms, or 1) in
+// scratch[warp()], one for each warp: cheaper than a register for the whole kernel. With FLOATS the input is
+// kept as f32 [tiles * 256] at offset 0 instead of fixed point. `scratch`: 64 floats.
+template <u32 WARPS, bool FLOATS> DEVICE void stage(const Source &source, const Staged &at, u32 tiles, float *scratch) {
+    Floats4 weights[2] = {};
+    if (source.norm != nullptr) {
+        UNROLL for (u32 half = 0; half < 2; half++) weights[half] = norm_four(source, warp() * 256 + lane() * 8 + half * 4);
+    }
+    pdl_wait();
     float factor = 1.0f;
     if (source.o != nullptr && source.post != nullptr) {
         float squares = 0.0f;
@@ -126,15 +147,15 @@ template <u32 WARPS, bool FLOATS> DEVICE float stage(const Source &source, const
         }
         factor = rsqrtf(block_sum<WARPS>(squares, scratch) / static_cast<float>(source.cols) + source.eps);
     }
-    return source.norm != nullptr ? stage_tiles<WARPS, FLOATS, 1, true>(source, at, tiles, factor)
-                                  : stage_tiles<WARPS, FLOATS, 2, false>(source, at, tiles, factor);
-}
-
-// Meets; leaves the factor that multiplies every product of the input (1/rms, or 1) in scratch[warp()], one
-// for each warp: cheaper than a register for the whole kernel.
-template <u32 WARPS> DEVICE void stage_meet(const Source &source, float squares, float *scratch) {
-    float sum = block_sum<WARPS>(squares, scratch + 16);
-    if (lane() == 0) scratch[warp()] = source.norm == nullptr ? 1.0f : rsqrtf(sum / static_cast<float>(source.cols) + source.eps);
+    if (source.norm == nullptr) {
+        stage_tiles<WARPS, FLOATS, 2, false>(source, at, tiles, factor, weights);
+        if (lane() == 0) scratch[warp()] = 1.0f;
+        sync_block();
+        return;
+    }
+    float squares = stage_tiles<WARPS, FLOATS, 1, true>(source, at, tiles, factor, weights);
+    float sum = block_sum<WARPS>(squares, scratch + 32);
+    if (lane() == 0) scratch[warp()] = rsqrtf(sum / static_cast<float>(source.cols) + source.eps);
     sync_warp();
 }
 

@@ -5,7 +5,7 @@ use crate::driver::{Args, Launch};
 use crate::tile::TileFormat;
 
 /// Warps of a block.
-const WARPS: u32 = 12;
+const WARPS: u32 = 24;
 
 /// Argument of the `matvec` kernels: up to three products of one row.
 #[repr(C)]
@@ -21,7 +21,7 @@ pub struct MatvecArgs {
     pub epilogue: Epilogue,
     /// For [`Epilogue::Cap`].
     pub cap: f32,
-    /// Warps that share a row tile: a divisor of twelve.
+    /// Warps that share a row tile: a divisor of 24.
     pub split: u32,
     /// Groups of `split` warps in the launch.
     pub groups: u32,
@@ -86,7 +86,7 @@ impl MatvecArgs {
             let meeting = if split > 1 { 2 } else { 1 };
             u64::from(total.div_ceil(groups)) * u64::from(4 * parts * steps.div_ceil(split) + meeting)
         };
-        let splits = [1, 2, 3, 4, 6, 12].into_iter().filter(|&split| split <= steps);
+        let splits = [1, 2, 3, 4, 6, 8, 12, 24].into_iter().filter(|&split| split <= steps);
         self.split = splits.min_by_key(|&split| work(split)).unwrap_or(1);
         let blocks = total.div_ceil(WARPS / self.split).min(sms).max(1);
         self.groups = WARPS / self.split * blocks;
@@ -95,11 +95,11 @@ impl MatvecArgs {
     }
 }
 
-/// Shared memory a block takes: the staged input, 32 floats, two sets of partial sums.
+/// Shared memory a block takes: the staged input, 64 floats, two sets of partial sums.
 pub fn shared_bytes(col_tiles: u32, format: TileFormat) -> u32 {
     let staged =
         if format == TileFormat::F16 { col_tiles * 1024 } else { (col_tiles * 644).next_multiple_of(16) };
-    staged + 128 + 2 * WARPS * 128
+    staged + 256 + 2 * WARPS * 128
 }
 
 /// Steps a tile takes.
