@@ -1,9 +1,12 @@
 //! The engine: sequences in slots, and the loop that steps them.
 
+mod ahead;
+
 use crate::Error;
 use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Summary};
 use crate::kv::Pool;
 use crate::sequence::{Sequence, SequenceId};
+use ahead::Ahead;
 use model::runner::{Lost, PAGE};
 use model::{Batch, Row, Runner};
 use std::ops::Range;
@@ -21,6 +24,17 @@ struct Turn {
     rows: usize,
     /// Whether the last row's logits are wanted.
     logits: bool,
+    /// Whether the generation it was made for still goes on.
+    alive: bool,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Logits of the rows that wanted them.
+    Logits,
+    /// A token for each row.
+    Chosen,
 }
 
 /// Runs sequences on a runner.
@@ -47,12 +61,13 @@ pub struct Engine {
     turn: usize,
     batch: Batch,
     turns: Vec<Turn>,
+    ahead: Ahead,
 }
 
 impl Engine {
     /// An engine on `runner`. Without a tokenizer there are tokens, but no text, no stop strings and no
     /// end tokens.
-    pub fn new(runner: Box<dyn Runner>, tokenizer: Option<Arc<Tokenizer>>, clock: Clock) -> Engine {
+    pub fn new(mut runner: Box<dyn Runner>, tokenizer: Option<Arc<Tokenizer>>, clock: Clock) -> Engine {
         let options = *runner.options();
         let groups = runner.plan().kv.len();
         // A broken character becomes U+FFFD, three bytes for one; a few bytes may wait from tokens before.
@@ -71,6 +86,7 @@ impl Engine {
             turn: 0,
             batch: Batch { rows: Vec::with_capacity(options.rows) },
             turns: Vec::with_capacity(options.slots),
+            ahead: Ahead::new(runner.chooser().map_or(0, |chooser| chooser.rows())),
             runner,
             tokenizer,
             clock,
@@ -82,9 +98,22 @@ impl Engine {
         &*self.runner
     }
 
-    /// Turns the runner's tracing on or off and clears its times.
+    /// Turns the runner's tracing on or off and clears its times. What is traced is not chosen by the device.
     pub fn trace(&mut self, on: bool) {
+        self.ahead.interrupt();
+        self.ahead.traced = on;
         self.runner.trace(on);
+    }
+
+    /// Lets the device choose tokens and feed them to its next steps where it can, which is the default, or
+    /// keeps every choice on the processor. The tokens are the same.
+    pub fn set_feedback(&mut self, on: bool) {
+        self.ahead.on = on;
+    }
+
+    /// Whether the device can choose tokens, and may.
+    pub fn feeds_back(&mut self) -> bool {
+        self.ahead.on && self.runner.chooser().is_some()
     }
 
     /// Most tokens a sequence can cache.
@@ -122,6 +151,7 @@ impl Engine {
             && let Some(mut sequence) = self.slots[id.slot as usize].take()
         {
             sequence.truncate(0, &mut self.pools);
+            self.leave(id.slot as usize);
         }
     }
 
@@ -199,7 +229,7 @@ impl Engine {
         let common = cached.zip(prompt).take_while(|(old, new)| old == new).count();
         // The last token is always computed: its logits are needed.
         let reused = common.min(prompt.len() - 1);
-        let generation = Generation::new(
+        let mut generation = Generation::new(
             params,
             Setting {
                 id,
@@ -211,6 +241,7 @@ impl Engine {
                 now: (self.clock)(),
             },
         )?;
+        generation.meet(self.runner.chooser());
         sequence.truncate(reused, pools);
         sequence.ids.extend_from_slice(&prompt[reused..]);
         sequence.generation = Some(generation);
@@ -239,10 +270,16 @@ impl Engine {
     /// # Errors
     /// The device went away; the engine is of no use any more.
     pub fn step(&mut self, on: &mut dyn FnMut(SequenceId, Event<'_>)) -> Result<bool, Lost> {
+        self.end_cancelled(on);
+        if self.step_ahead(on)? {
+            return Ok(self.running());
+        }
         self.schedule(on);
-        if !self.turns.is_empty() {
+        if self.begin_ahead()? {
+            self.step_ahead(on)?;
+        } else if !self.turns.is_empty() {
             self.runner.step(&self.batch)?;
-            self.deliver(on);
+            self.deliver(Outcome::Logits, on);
         }
         Ok(self.running())
     }
@@ -298,6 +335,7 @@ impl Engine {
             return Ok(());
         }
         self.check(ids, self.context - cached)?;
+        self.ahead.interrupt();
         let logit_rows = self.runner.options().logit_rows.max(1);
         let Self { slots, pools, runner, batch, .. } = self;
         let Some(sequence) = &mut slots[id.slot as usize] else { return Ok(()) };
@@ -346,18 +384,22 @@ impl Engine {
         fed
     }
 
-    /// Chooses the rows of the next step: tokens being generated first, then prompts in chunks, both
-    /// beginning with another slot each time so that all get their turn.
-    fn schedule(&mut self, on: Listener) {
-        self.batch.rows.clear();
-        self.turns.clear();
-        self.turn = (self.turn + 1) % self.slots.len().max(1);
+    /// Ends the generations that were asked to.
+    fn end_cancelled(&mut self, on: Listener) {
         for slot in 0..self.slots.len() {
             let cancelled = |sequence: &Sequence| sequence.generation.as_ref().is_some_and(|g| g.cancelled);
             if self.slots[slot].as_ref().is_some_and(cancelled) {
                 self.finish(slot, Finish::Cancelled, on);
             }
         }
+    }
+
+    /// Chooses the rows of the next step: tokens being generated first, then prompts in chunks, both
+    /// beginning with another slot each time so that all get their turn.
+    fn schedule(&mut self, on: Listener) {
+        self.batch.rows.clear();
+        self.turns.clear();
+        self.turn = (self.turn + 1) % self.slots.len().max(1);
         let options = *self.runner.options();
         let (mut rows, mut logits, mut chunk) = (options.rows, options.logit_rows, self.chunk);
         for prompts in [false, true] {
@@ -381,7 +423,7 @@ impl Engine {
                     self.finish(slot, Finish::Length, on);
                     continue;
                 }
-                let turn = Turn { slot, rows: to - from, logits: to == sequence.ids.len() };
+                let turn = Turn { slot, rows: to - from, logits: to == sequence.ids.len(), alive: true };
                 let tokens = sequence.ids[from..to].iter().zip(from as u32..);
                 self.batch.rows.extend(tokens.map(|(&token, position)| Row {
                     slot: slot as u32,
@@ -398,11 +440,15 @@ impl Engine {
     }
 
     /// Takes the results of a step to the generations.
-    fn deliver(&mut self, on: Listener) {
+    fn deliver(&mut self, outcome: Outcome, on: Listener) {
         let now = (self.clock)();
         let mut row = 0;
         for i in 0..self.turns.len() {
             let turn = self.turns[i];
+            if !turn.alive {
+                continue;
+            }
+            let chosen = (outcome == Outcome::Chosen).then(|| self.chosen(i));
             let Some(sequence) = &mut self.slots[turn.slot] else { continue };
             let Some(generation) = &mut sequence.generation else { continue };
             sequence.cached += turn.rows;
@@ -414,11 +460,14 @@ impl Engine {
                 continue;
             }
             generation.prompt_ended(now);
-            let logits = &self.runner.logits()[row * self.vocab..(row + 1) * self.vocab];
+            let logits = row * self.vocab..(row + 1) * self.vocab;
             row += 1;
             let mut end = (!generation.wants_more()).then_some(Finish::Length);
             if end.is_none() {
-                let (token, finish) = generation.choose(logits, on);
+                let (token, finish) = match chosen {
+                    Some(chosen) => generation.follow(chosen, on),
+                    None => generation.choose(&self.runner.logits()[logits], on),
+                };
                 generation.token_chosen((self.clock)());
                 sequence.ids.push(token);
                 // The token just chosen would need a position.
@@ -437,7 +486,15 @@ impl Engine {
             && let Some(generation) = sequence.generation.take()
         {
             generation.finish(finish, sequence.cached, now, on);
+            // Pages of steps that went too far.
+            sequence.trim(&mut self.pools);
+            self.leave(slot);
         }
+    }
+
+    /// Nothing more is delivered to what a slot generated.
+    fn leave(&mut self, slot: usize) {
+        self.turns.iter_mut().filter(|turn| turn.slot == slot).for_each(|turn| turn.alive = false);
     }
 
     fn sequence(&self, id: SequenceId) -> Result<&Sequence, Error> {

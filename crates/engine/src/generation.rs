@@ -3,6 +3,8 @@
 use crate::sample::{self, Sampler, Sampling};
 use crate::stop::Stops;
 use crate::{Error, SequenceId};
+use model::runner::Lost;
+use model::{Chooser, Choosing, Chosen};
 use std::sync::Arc;
 use std::time::Duration;
 use text::{Stream, Tokenizer};
@@ -115,6 +117,13 @@ impl Words {
     }
 }
 
+/// What a device needs to choose as the sampler does.
+struct Remote {
+    choosing: Choosing,
+    /// Whether the device's random numbers and penalties are where the sampler's are.
+    in_step: bool,
+}
+
 /// A generation under way.
 pub(crate) struct Generation {
     /// A request to end before the next step.
@@ -124,6 +133,8 @@ pub(crate) struct Generation {
     id: SequenceId,
     words: Option<Words>,
     sampler: Sampler,
+    /// Of a device that can choose for this one.
+    remote: Option<Remote>,
     stop_ids: Vec<u32>,
     max_tokens: usize,
     heed_ends: bool,
@@ -175,6 +186,7 @@ impl Generation {
             id: setting.id,
             words,
             sampler,
+            remote: None,
             stop_ids: params.stop_ids.clone(),
             max_tokens: params.max_tokens.unwrap_or(usize::MAX),
             heed_ends: !params.ignore_eos,
@@ -192,6 +204,36 @@ impl Generation {
         self.generated < self.max_tokens
     }
 
+    /// Lets the device choose, if it can do it so. Log-probabilities are of logits that only the processor
+    /// looks at.
+    pub(crate) fn meet(&mut self, chooser: Option<&mut dyn Chooser>) {
+        if let Some(chooser) = chooser.filter(|_| !self.logprobs) {
+            let choosing = self.sampler.choosing();
+            self.remote = chooser.serves(&choosing).then_some(Remote { choosing, in_step: false });
+        }
+    }
+
+    /// Whether the device can choose the next token.
+    pub(crate) fn choosable(&self) -> bool {
+        self.remote.is_some() && self.wants_more()
+    }
+
+    /// Tells the device how to choose in `slot`, if it does not know; `ids` are all tokens so far.
+    pub(crate) fn start(&mut self, chooser: &mut dyn Chooser, slot: usize, ids: &[u32]) -> Result<(), Lost> {
+        if let Some(remote) = self.remote.as_mut().filter(|remote| !remote.in_step) {
+            remote.choosing.random = self.sampler.random();
+            let recent = ids.len().saturating_sub(remote.choosing.window);
+            chooser.start(slot, &remote.choosing, &ids[recent..])?;
+            remote.in_step = true;
+        }
+        Ok(())
+    }
+
+    /// Tokens that may still be chosen.
+    pub(crate) fn left(&self) -> usize {
+        self.max_tokens - self.generated
+    }
+
     /// Whether the whole prompt is computed.
     pub(crate) fn prompt_known(&self) -> bool {
         self.prompt_end.is_some()
@@ -207,8 +249,21 @@ impl Generation {
     pub(crate) fn choose(&mut self, logits: &[f32], on: Listener) -> (u32, Option<Finish>) {
         let token = self.sampler.sample(logits);
         self.sampler.accept(token);
-        self.generated += 1;
+        if let Some(remote) = &mut self.remote {
+            remote.in_step = false;
+        }
         let logprob = self.logprobs.then(|| sample::logprob(logits, token));
+        (token, self.tell(token, logprob, on))
+    }
+
+    /// The same for a token that the device chose.
+    pub(crate) fn follow(&mut self, chosen: Chosen, on: Listener) -> (u32, Option<Finish>) {
+        self.sampler.follow(chosen);
+        (chosen.token, self.tell(chosen.token, None, on))
+    }
+
+    fn tell(&mut self, token: u32, logprob: Option<f32>, on: Listener) -> Option<Finish> {
+        self.generated += 1;
         on(self.id, Event::Token { id: token, logprob });
         let mut ended = self.stop_ids.contains(&token);
         if let Some(words) = &mut self.words {
@@ -218,8 +273,7 @@ impl Generation {
                 ended = words.deliver(self.id, on);
             }
         }
-        let finish = if ended { Some(Finish::Stop) } else { (!self.wants_more()).then_some(Finish::Length) };
-        (token, finish)
+        if ended { Some(Finish::Stop) } else { (!self.wants_more()).then_some(Finish::Length) }
     }
 
     /// The first token was chosen at `now`, if none was before.

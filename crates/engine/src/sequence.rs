@@ -70,6 +70,11 @@ impl Sequence {
     pub(crate) fn truncate(&mut self, len: usize, pools: &mut [Pool]) {
         self.ids.truncate(len);
         self.cached = self.cached.min(len);
+        self.trim(pools);
+    }
+
+    /// Gives back pages of positions that are not cached.
+    pub(crate) fn trim(&mut self, pools: &mut [Pool]) {
         for (table, pool) in self.tables.iter_mut().zip(pools) {
             table.truncate(self.cached.div_ceil(PAGE), pool);
         }

@@ -31,8 +31,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn chunks_change_nothing(prompt in prompt(), rows in 1usize..200, chunk in 1usize..200) {
-        let mut engine = engine(Sizes { rows, ..Sizes::default() }, None);
+    fn chunks_change_nothing(
+        prompt in prompt(),
+        rows in 1usize..200,
+        chunk in 1usize..200,
+        ahead in 0usize..4,
+    ) {
+        let mut engine = engine(Sizes { rows, ahead, ..Sizes::default() }, None);
         engine.set_chunk(chunk);
         let id = engine.open().expect("the first slot is free");
         let told = extend(&mut engine, id, &prompt, &greedy(40));
@@ -44,8 +49,11 @@ proptest! {
 
     /// Turns of a conversation, each keeping some of the one before: the same tokens as from scratch.
     #[test]
-    fn a_common_beginning_is_reused(turns in prop::collection::vec((0usize..200, prompt()), 1..6)) {
-        let mut engine = engine(Sizes::default(), None);
+    fn a_common_beginning_is_reused(
+        turns in prop::collection::vec((0usize..200, prompt()), 1..6),
+        ahead in 0usize..4,
+    ) {
+        let mut engine = engine(Sizes { ahead, ..Sizes::default() }, None);
         let id = engine.open().expect("the first slot is free");
         for (kept, new) in turns {
             let old = engine.ids(id).expect("it is open").to_vec();
@@ -69,8 +77,9 @@ proptest! {
         rows in 1usize..60,
         logit_rows in 1usize..5,
         chunk in 1usize..60,
+        ahead in 0usize..4,
     ) {
-        let sizes = Sizes { rows, logit_rows, slots: 4, pages: 32, ..Sizes::default() };
+        let sizes = Sizes { rows, logit_rows, ahead, slots: 4, pages: 32, ..Sizes::default() };
         let mut engine = engine(sizes, None);
         engine.set_chunk(chunk);
         let ids: Vec<_> =
@@ -91,8 +100,13 @@ proptest! {
 
     /// Forks share pages until one of them writes.
     #[test]
-    fn forks_go_their_own_ways(prompt in prompt(), first in prompt(), second in prompt()) {
-        let mut engine = engine(Sizes { slots: 2, pages: 16, ..Sizes::default() }, None);
+    fn forks_go_their_own_ways(
+        prompt in prompt(),
+        first in prompt(),
+        second in prompt(),
+        ahead in 0usize..4,
+    ) {
+        let mut engine = engine(Sizes { slots: 2, pages: 16, ahead, ..Sizes::default() }, None);
         let one = engine.open().expect("the first slot is free");
         engine.feed(one, &prompt, 0..0, &mut |_, _| {}).expect("it fits");
         let free = engine.free_pages();
@@ -136,6 +150,7 @@ proptest! {
         prompt in prompt(),
         stops in prop::collection::vec("[abc é]{1,3}", 0..3),
         seed in any::<u64>(),
+        ahead in 0usize..4,
     ) {
         let tokenizer = tokenizer();
         // Only words and a few bytes, or a stop string would hardly ever come.
@@ -147,7 +162,8 @@ proptest! {
             ..Sampling::default()
         };
         let params = Params { max_tokens: Some(60), sampling, stop: stops.clone(), ..Params::default() };
-        let told = alone(Sizes::default(), Some(Arc::clone(&tokenizer)), &prompt, &params);
+        let sizes = Sizes { ahead, ..Sizes::default() };
+        let told = alone(sizes, Some(Arc::clone(&tokenizer)), &prompt, &params);
         let bytes: Vec<u8> = told.tokens.iter().flat_map(|&id| tokenizer.bytes(id)).copied().collect();
         let whole = String::from_utf8_lossy(&bytes);
         // What comes first is the stop string that is complete first, and of those the longest.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod choose;
 pub mod cost;
 mod emit;
 mod error;
@@ -15,6 +16,7 @@ pub mod rope;
 pub mod runner;
 mod spec;
 
+pub use choose::{Chooser, Choosing, Chosen};
 pub use error::Error;
 pub use plan::Plan;
 pub use runner::{Batch, Device, LoadOptions, Row, Runner};

@@ -4,7 +4,7 @@
 //! sequences at once and verification of drafts. The cache is paged: the engine owns page *lists*,
 //! the runner owns page *storage*.
 
-use crate::{Error, Plan};
+use crate::{Chooser, Error, Plan};
 use gguf::Gguf;
 
 /// Positions a page of the cache holds, for every layer of its group.
@@ -160,6 +160,11 @@ pub trait Runner: Send {
 
     /// Logits of the last step: one row of `vocab` for each row that wanted them, in order.
     fn logits(&self) -> &[f32];
+
+    /// Its way to choose tokens by itself, if it has one.
+    fn chooser(&mut self) -> Option<&mut dyn Chooser> {
+        None
+    }
 
     /// Time by op since loading, in the plan's order; empty unless tracing was turned on.
     fn times(&self) -> &[OpTime];

@@ -7,7 +7,8 @@
 use model::plan::{KvGroup, Shape};
 use model::runner::Memory;
 use model::runner::{KvType, Lost, OpTime, PAGE};
-use model::{Batch, LoadOptions, Plan, Runner};
+use model::{Batch, Chooser, Choosing, Chosen, LoadOptions, Plan, Row, Runner};
+use std::collections::VecDeque;
 
 /// What a page keeps of a position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,27 @@ struct Cell {
 
 /// Page of a position that is not mapped.
 const UNMAPPED: u32 = u32::MAX;
+
+/// Chooses a slot's next token from its logits.
+pub type Choose = Box<dyn FnMut(&[f32]) -> Chosen + Send>;
+
+/// Makes what chooses as asked after recent tokens; `None` if that is not to be served.
+pub type Choosers = Box<dyn Fn(&Choosing, &[u32]) -> Option<Choose> + Send>;
+
+/// The fake's way to choose tokens by itself.
+struct Choice {
+    ahead: usize,
+    rows: usize,
+    make: Choosers,
+    /// By slot, once started.
+    slots: Vec<Option<Choose>>,
+    /// What the next step starts from.
+    next: Vec<Row>,
+    /// Steps nobody has taken, as tokens of their rows.
+    under_way: VecDeque<Vec<Chosen>>,
+    /// Lists to be used again.
+    spare: Vec<Vec<Chosen>>,
+}
 
 /// The fake. Steps allocate nothing.
 pub struct FakeRunner {
@@ -33,6 +55,7 @@ pub struct FakeRunner {
     steps_left: Option<usize>,
     /// Steps run.
     steps: usize,
+    choice: Option<Choice>,
 }
 
 /// A plan without operations: all the fake and the engine look at.
@@ -63,7 +86,25 @@ impl FakeRunner {
             options,
             steps_left: None,
             steps: 0,
+            choice: None,
         }
+    }
+
+    /// Lets the fake choose tokens in steps of up to `rows` rows, `ahead` of them under way. Each runs when it
+    /// is enqueued, the earliest a device could, so what it writes too far is there at once.
+    #[must_use]
+    pub fn choosing(mut self, rows: usize, ahead: usize, make: Choosers) -> FakeRunner {
+        let list = || Vec::with_capacity(rows);
+        self.choice = Some(Choice {
+            ahead,
+            rows,
+            make,
+            slots: (0..self.options.slots).map(|_| None).collect(),
+            next: Vec::with_capacity(rows),
+            under_way: VecDeque::with_capacity(ahead + 1),
+            spare: (0..=ahead).map(|_| list()).collect(),
+        });
+        self
     }
 
     /// Lets the device go away after this many more steps.
@@ -76,6 +117,37 @@ impl FakeRunner {
     /// Steps run so far.
     pub fn steps(&self) -> usize {
         self.steps
+    }
+
+    /// Runs a step.
+    fn compute(&mut self, rows: &[Row]) -> Result<(), Lost> {
+        if let Some(left) = &mut self.steps_left {
+            let lost = || Lost { device: "fake".to_owned(), cause: "told to".to_owned() };
+            *left = left.checked_sub(1).ok_or_else(lost)?;
+        }
+        self.steps += 1;
+        assert!(!rows.is_empty(), "a step without rows");
+        assert!(rows.len() <= self.options.rows, "more rows than loaded for");
+        let wanted = rows.iter().filter(|row| row.logits).count();
+        assert!(wanted <= self.options.logit_rows, "more rows with logits than loaded for");
+        for pair in rows.windows(2) {
+            let [a, b] = [pair[0], pair[1]];
+            assert!(a.slot != b.slot || b.position == a.position + 1, "positions of a slot must rise by one");
+        }
+        for row in rows {
+            assert!((row.token as usize) < self.plan.shape.vocab, "token {} does not exist", row.token);
+            assert!((row.position as usize) < self.plan.context, "position {} is too far", row.position);
+            for group in 0..self.plan.kv.len() {
+                *self.cell(row.slot, group, row.position) =
+                    Cell { written: row.position + 1, token: row.token };
+            }
+        }
+        self.logits.clear();
+        for row in rows.iter().filter(|row| row.logits) {
+            let hash = self.seen(row.slot, row.position);
+            self.logits.extend((0..self.plan.shape.vocab).map(|token| logit(hash, token)));
+        }
+        Ok(())
     }
 
     fn cell(&mut self, slot: u32, group: usize, position: u32) -> &mut Cell {
@@ -152,37 +224,18 @@ impl Runner for FakeRunner {
     }
 
     fn step(&mut self, batch: &Batch) -> Result<(), Lost> {
-        if let Some(left) = &mut self.steps_left {
-            let lost = || Lost { device: "fake".to_owned(), cause: "told to".to_owned() };
-            *left = left.checked_sub(1).ok_or_else(lost)?;
+        if let Some(choice) = &mut self.choice {
+            choice.next.clear();
         }
-        self.steps += 1;
-        assert!(!batch.rows.is_empty(), "a step without rows");
-        assert!(batch.rows.len() <= self.options.rows, "more rows than loaded for");
-        let wanted = batch.rows.iter().filter(|row| row.logits).count();
-        assert!(wanted <= self.options.logit_rows, "more rows with logits than loaded for");
-        for pair in batch.rows.windows(2) {
-            let [a, b] = [pair[0], pair[1]];
-            assert!(a.slot != b.slot || b.position == a.position + 1, "positions of a slot must rise by one");
-        }
-        for row in &batch.rows {
-            assert!((row.token as usize) < self.plan.shape.vocab, "token {} does not exist", row.token);
-            assert!((row.position as usize) < self.plan.context, "position {} is too far", row.position);
-            for group in 0..self.plan.kv.len() {
-                *self.cell(row.slot, group, row.position) =
-                    Cell { written: row.position + 1, token: row.token };
-            }
-        }
-        self.logits.clear();
-        for row in batch.rows.iter().filter(|row| row.logits) {
-            let hash = self.seen(row.slot, row.position);
-            self.logits.extend((0..self.plan.shape.vocab).map(|token| logit(hash, token)));
-        }
-        Ok(())
+        self.compute(&batch.rows)
     }
 
     fn logits(&self) -> &[f32] {
         &self.logits
+    }
+
+    fn chooser(&mut self) -> Option<&mut dyn Chooser> {
+        if self.choice.is_some() { Some(self) } else { None }
     }
 
     fn times(&self) -> &[OpTime] {
@@ -190,6 +243,91 @@ impl Runner for FakeRunner {
     }
 
     fn trace(&mut self, _on: bool) {}
+}
+impl FakeRunner {
+    fn choice(&mut self) -> &mut Choice {
+        self.choice.as_mut().expect("only a fake that chooses is asked to")
+    }
+
+    /// Runs a step over the rows in `next`, chooses, and leaves the next step's rows there.
+    fn choose(&mut self) -> Result<(), Lost> {
+        let mut rows = std::mem::take(&mut self.choice().next);
+        assert!(!rows.is_empty(), "another step was run, so there is nothing to go on from");
+        self.compute(&rows)?;
+        let vocab = self.plan.shape.vocab;
+        let Self { choice: Some(choice), logits, .. } = self else { return Ok(()) };
+        let mut chosen = choice.spare.pop().expect("no more steps are under way than allowed");
+        chosen.clear();
+        for (row, logits) in rows.iter_mut().zip(logits.chunks_exact(vocab)) {
+            let choose = choice.slots[row.slot as usize].as_mut();
+            let token = choose.expect("a slot is started before it chooses")(logits);
+            chosen.push(token);
+            (row.token, row.position) = (token.token, row.position + 1);
+        }
+        choice.under_way.push_back(chosen);
+        choice.next = rows;
+        // What a device leaves of them is nobody's.
+        logits.fill(f32::NAN);
+        Ok(())
+    }
+}
+
+impl Chooser for FakeRunner {
+    fn rows(&self) -> usize {
+        self.choice.as_ref().map_or(0, |choice| choice.rows)
+    }
+
+    fn ahead(&self) -> usize {
+        self.choice.as_ref().map_or(0, |choice| choice.ahead)
+    }
+
+    fn serves(&self, choosing: &Choosing) -> bool {
+        self.choice.as_ref().is_some_and(|choice| (choice.make)(choosing, &[]).is_some())
+    }
+
+    fn start(&mut self, slot: usize, choosing: &Choosing, recent: &[u32]) -> Result<(), Lost> {
+        let choice = self.choice();
+        assert!(choice.under_way.is_empty(), "a slot was started while steps are under way");
+        assert!(recent.len() <= choosing.window, "more recent tokens than count");
+        choice.slots[slot] = Some((choice.make)(choosing, recent).expect("only what is served is started"));
+        Ok(())
+    }
+
+    fn begin(&mut self, batch: &Batch) -> Result<(), Lost> {
+        let choice = self.choice();
+        assert!(choice.under_way.is_empty(), "a run began while steps are under way");
+        assert!(batch.rows.len() <= choice.rows, "more rows than can be chosen for");
+        for (i, row) in batch.rows.iter().enumerate() {
+            assert!(row.logits, "every row chooses");
+            assert!(batch.rows[..i].iter().all(|other| other.slot != row.slot), "a slot has two rows");
+        }
+        choice.next.clear();
+        choice.next.extend_from_slice(&batch.rows);
+        self.choose()
+    }
+
+    fn again(&mut self) -> Result<(), Lost> {
+        let choice = self.choice();
+        assert!(choice.under_way.len() < choice.ahead, "more steps under way than allowed");
+        self.choose()
+    }
+
+    fn take(&mut self, chosen: &mut [Chosen]) -> Result<(), Lost> {
+        let choice = self.choice();
+        let taken = choice.under_way.pop_front().expect("only steps under way are taken");
+        chosen.copy_from_slice(&taken);
+        choice.spare.push(taken);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        let Choice { slots, next, under_way, spare, .. } = self.choice();
+        for row in &mut *next {
+            slots[row.slot as usize] = None;
+        }
+        next.clear();
+        spare.extend(under_way.drain(..));
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,16 @@ impl Rng {
         Rng(std::array::from_fn(|_| split_mix(&mut state)))
     }
 
+    /// Where another generator is.
+    pub fn at(state: [u64; 4]) -> Rng {
+        Rng(state)
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> [u64; 4] {
+        self.0
+    }
+
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         let s = &mut self.0;

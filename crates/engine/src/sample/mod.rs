@@ -12,6 +12,7 @@ mod truncate;
 pub use choose::{Rng, argmax, logprob};
 
 use crate::Error;
+use model::{Choosing, Chosen};
 use penalty::{Factors, Penalty};
 use truncate::Candidates;
 
@@ -172,6 +173,61 @@ impl Sampler {
         self.candidates.top_p(self.settings.top_p);
         self.candidates.min_p(self.ln_min_p);
         choose::draw(&self.candidates.list, self.settings.temperature, &mut self.rng)
+    }
+
+    /// Takes over a token that a device chose as [`sample`](Sampler::sample) would have, and accepts it: the
+    /// random numbers stay in step.
+    pub fn follow(&mut self, chosen: Chosen) {
+        if self.settings.temperature != 0.0 && !chosen.nothing {
+            self.rng.bits();
+        }
+        self.accept(chosen.token);
+    }
+
+    /// Where the random numbers are.
+    pub fn random(&self) -> [u64; 4] {
+        self.rng.state()
+    }
+
+    /// The settings as devices take them, with the random numbers where they are.
+    pub fn choosing(&self) -> Choosing {
+        let settings = &self.settings;
+        let mut bias = settings.logit_bias.clone();
+        bias.sort_by_key(|&(id, _)| id);
+        Choosing {
+            temperature: settings.temperature,
+            top_k: settings.top_k,
+            top_p: settings.top_p,
+            min_p: settings.min_p,
+            repeat_penalty: settings.repeat_penalty,
+            presence_penalty: settings.presence_penalty,
+            frequency_penalty: settings.frequency_penalty,
+            window: self.penalty.as_ref().map_or(0, Penalty::window),
+            bias,
+            random: self.random(),
+        }
+    }
+
+    /// The sampler of `choosing`, for logits of `vocab` tokens; it has accepted nothing.
+    ///
+    /// # Errors
+    /// Those of [`Sampling::check`].
+    pub fn resume(choosing: &Choosing, vocab: usize) -> Result<Sampler, Error> {
+        let sampling = Sampling {
+            temperature: choosing.temperature,
+            top_k: choosing.top_k,
+            top_p: choosing.top_p,
+            min_p: choosing.min_p,
+            repeat_penalty: choosing.repeat_penalty,
+            presence_penalty: choosing.presence_penalty,
+            frequency_penalty: choosing.frequency_penalty,
+            repeat_last_n: choosing.window,
+            logit_bias: choosing.bias.clone(),
+            seed: 0,
+        };
+        let mut sampler = Sampler::new(&sampling, vocab, choosing.window)?;
+        sampler.rng = Rng::at(choosing.random);
+        Ok(sampler)
     }
 }
 

@@ -52,6 +52,11 @@ impl Penalty {
         }
     }
 
+    /// Most tokens that count.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
     /// Moves the window on by a token; one outside the vocabulary is ignored.
     pub(super) fn accept(&mut self, id: u32) {
         if id as usize >= self.counts.len() {

@@ -3,11 +3,12 @@
 // Each test file includes this module and uses what it needs.
 #![allow(dead_code, unreachable_pub)]
 
-use engine::{Engine, Event, Params, SequenceId, Summary};
+use engine::{Engine, Event, Params, Sampler, SequenceId, Summary};
 use gguf::{Body, Gguf, StringList, Value, Writer};
+use model::{Choosing, Chosen};
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::fake::{FakeRunner, fake_options, fake_plan};
+use testkit::fake::{Choose, FakeRunner, fake_options, fake_plan};
 use text::Tokenizer;
 
 /// Whole pieces of text; some end others' beginnings, two hold halves of characters between them.
@@ -55,11 +56,13 @@ pub struct Sizes {
     pub logit_rows: usize,
     pub slots: usize,
     pub pages: usize,
+    /// Steps that the runner enqueues ahead, choosing by itself; 0 if it does not choose.
+    pub ahead: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Sizes {
-        Sizes { context: 256, rows: 40, logit_rows: 4, slots: 1, pages: 8 }
+        Sizes { context: 256, rows: 40, logit_rows: 4, slots: 1, pages: 8, ahead: 0 }
     }
 }
 
@@ -71,7 +74,26 @@ pub fn plan(context: usize) -> model::Plan {
 /// A fake runner of these sizes.
 pub fn runner(sizes: Sizes) -> FakeRunner {
     let options = fake_options(sizes.rows, sizes.logit_rows, sizes.slots, sizes.pages);
-    FakeRunner::new(plan(sizes.context), options)
+    let fake = FakeRunner::new(plan(sizes.context), options);
+    if sizes.ahead > 0 { fake.choosing(CHOSEN_ROWS, sizes.ahead, Box::new(choose)) } else { fake }
+}
+
+/// Most rows of a step in which the runner chooses.
+pub const CHOSEN_ROWS: usize = 3;
+
+/// What the fake chooses with: a sampler of its own, which knows what it was told and no more. Half the
+/// settings with top-k are not served.
+fn choose(choosing: &Choosing, recent: &[u32]) -> Option<Choose> {
+    if choosing.top_k % 2 == 1 {
+        return None;
+    }
+    let mut sampler = Sampler::resume(choosing, VOCAB).ok()?;
+    recent.iter().for_each(|&token| sampler.accept(token));
+    Some(Box::new(move |logits| {
+        let token = sampler.sample(logits);
+        sampler.accept(token);
+        Chosen { token, ..Chosen::default() }
+    }))
 }
 
 /// An engine whose clock stands still.
