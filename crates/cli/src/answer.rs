@@ -46,9 +46,20 @@ impl Answer {
 
     /// Ends the last line and says what went wrong, if anything did.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+        self.end_line();
+        self.failed.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn end_line(&mut self) {
         if !self.fresh {
             self.push("\n");
         }
-        self.failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// An answer that breaks off ends its line too: why comes on the next.
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.end_line();
     }
 }

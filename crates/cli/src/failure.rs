@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::screen::size;
+
 /// Failed while running.
 const FAILED: u8 = 1;
 /// The command line or a file it names is not usable.
@@ -55,6 +57,24 @@ pub(crate) fn command_line(mut said: clap::Error) -> ExitCode {
     }
 }
 
+/// What needs how much, what is free and what would fit, in the unit people use.
+pub(crate) fn too_little(what: &str, needed: u64, free: u64, remedy: &str) -> String {
+    let (need, left) = (size(needed), size(free));
+    if need == left {
+        // Rounded to the same: only bytes tell them apart.
+        return format!("{what} needs {needed} bytes and {free} are free; {remedy}");
+    }
+    format!("{what} needs {need} and {left} is free; {remedy}")
+}
+
+/// An error of loading, in the same words.
+pub(crate) fn explain(error: &model::Error) -> String {
+    match error {
+        model::Error::Memory { what, needed, free, remedy } => too_little(what, *needed, *free, remedy),
+        error => error.to_string(),
+    }
+}
+
 /// Prints what went wrong, unless nobody is left to read it, and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
@@ -69,7 +89,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // Errors of files say which; what comes bare is about the answer.
         let _ = writeln!(io::stderr(), "error: cannot write to stdout: {error}");
     } else {
-        let _ = writeln!(io::stderr(), "error: {error}");
+        let text = error.downcast_ref::<model::Error>().map_or_else(|| error.to_string(), explain);
+        let _ = writeln!(io::stderr(), "error: {text}");
     }
     ExitCode::from(code(error))
 }
@@ -110,5 +131,18 @@ fn code(error: &anyhow::Error) -> u8 {
         BAD_INPUT
     } else {
         FAILED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_little;
+
+    #[test]
+    fn amounts_are_told_apart() {
+        let told = |needed, free| too_little("a.gguf", needed, free, "buy more");
+        assert_eq!(told(3 << 30, 5 << 28), "a.gguf needs 3.0 GiB and 1.2 GiB is free; buy more");
+        let near = told((3 << 30) + 1, 3 << 30);
+        assert_eq!(near, "a.gguf needs 3221225473 bytes and 3221225472 are free; buy more");
     }
 }

@@ -11,9 +11,9 @@ use text::Tokenizer;
 
 use crate::args::Machine;
 use crate::config::Config;
-use crate::failure::bad_input;
+use crate::failure::{bad_input, too_little};
 use crate::free;
-use crate::screen::{Screen, size};
+use crate::screen::Screen;
 use crate::target::Target;
 
 /// Positions kept unless more are asked for or needed: what fits beside a model on a small machine.
@@ -99,11 +99,6 @@ fn check_memory(file: &Gguf, plan: &Plan, options: &LoadOptions) -> anyhow::Resu
     } else {
         "use a smaller model or one quantized to fewer bits".to_owned()
     };
-    anyhow::bail!(
-        "{} with {} positions needs {} and {} is free; {remedy}",
-        file.name(),
-        plan.context,
-        size(needed.total()),
-        size(free)
-    )
+    let what = format!("{} with {} positions", file.name(), plan.context);
+    anyhow::bail!(too_little(&what, needed.total(), free, &remedy))
 }

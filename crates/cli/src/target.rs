@@ -10,7 +10,7 @@ use model::{Device, LoadOptions, Plan, Runner};
 
 use crate::args::{DeviceName, Machine};
 use crate::config::Config;
-use crate::failure::bad_input;
+use crate::failure::{bad_input, explain};
 use crate::free;
 use crate::screen::{Screen, printable};
 
@@ -61,7 +61,7 @@ impl Target {
         };
         match Cuda::open(options) {
             Ok(cuda) => Ok(Target::Gpu { cuda: Box::new(cuda), asked }),
-            Err(error) if asked => Err(bad_input(printable(&error.to_string()))),
+            Err(error) if asked => Err(unusable(&error)),
             Err(error) => {
                 if !absent(&error) {
                     unused(screen, &error.to_string());
@@ -110,7 +110,7 @@ impl Target {
             Err(error @ model::Error::File(_)) => Err(error),
             Err(error) if *asked => Err(error),
             Err(error) => {
-                unused(screen, &error.to_string());
+                unused(screen, &explain(&error));
                 *self = Target::cpu();
                 Ok(None)
             }
@@ -123,6 +123,17 @@ impl Target {
             Target::Plain(device) => Some(device.as_ref()),
             Target::Gpu { .. } => None,
         }
+    }
+}
+
+/// The GPU that was asked for: not there or not for this program, which is a mistake of the command line, or
+/// there and failing.
+fn unusable(error: &cuda::Error) -> anyhow::Error {
+    use driver::Error::{Call, OutOfMemory};
+    let text = printable(&error.to_string());
+    match error {
+        cuda::Error::Driver(Call { .. } | OutOfMemory { .. }) => anyhow::Error::msg(text),
+        _ => bad_input(text),
     }
 }
 

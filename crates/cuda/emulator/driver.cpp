@@ -10,6 +10,7 @@
 //   EMULATED_FAIL_ALLOC_OVER=bytes  larger allocations fail, as NvMap's do
 //   EMULATED_REFUSE=209             code with which cubins are refused
 //   EMULATED_LOSE_AFTER=n           launches until the device is lost
+//   EMULATED_HIDDEN=1               passes for a real driver: it is given the program's own cubins
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -236,6 +237,9 @@ const Named *named(int code) {
 } // namespace
 
 extern "C" {
+
+// Whether the program may know that no GPU is behind this library.
+int emulated_driver() { return number("EMULATED_HIDDEN", 0) == 0; }
 
 int cuDriverGetVersion(int *version) {
     *version = static_cast<int>(number("EMULATED_DRIVER", 12060));

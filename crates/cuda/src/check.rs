@@ -5,7 +5,7 @@ use crate::driver::Device;
 use crate::tile::COLS;
 use model::Error;
 use model::plan::{Buf, Plan};
-use model::runner::{KvType, LoadOptions, Memory, PAGE};
+use model::runner::{KvType, LoadOptions, PAGE};
 
 /// Angles of rotations are exact below this, in radians.
 const MOST_ANGLE: f64 = (1 << 20) as f64;
@@ -51,29 +51,75 @@ pub(crate) fn runnable(plan: &Plan, options: &LoadOptions, device: &Device) -> R
     Ok(head)
 }
 
-/// Refuses what does not fit: `needed` on the device and `beside` in the host's memory where they are one.
+/// Fewer positions than this are of no use to anybody.
+const FEWEST: usize = 256;
+
+/// Rows of a step that are offered where more do not fit: prompts are read in smaller bites.
+const FEWER_ROWS: [usize; 4] = [256, 128, 64, 16];
+
+/// Refuses what does not fit into `free` bytes and says what would. `need` gives the bytes of a run with some
+/// options.
 pub(crate) fn fits(
     name: &str,
     plan: &Plan,
     options: &LoadOptions,
-    needed: &Memory,
-    beside: u64,
     free: u64,
+    need: impl Fn(&LoadOptions) -> Result<u64, Error>,
 ) -> Result<(), Error> {
-    let total = needed.total() + beside;
-    if total <= free {
+    let needed = need(options)?;
+    if needed <= free {
         return Ok(());
     }
-    let fixed = total - needed.kv;
-    let page = needed.kv / (options.pages as u64).max(1);
-    let positions = free.saturating_sub(fixed) / page.max(1) * PAGE as u64;
-    let remedy = if positions >= 256 {
-        format!("--ctx-size {positions} fits")
-    } else {
-        "use a smaller model, one quantized to fewer bits, or --device cpu".to_owned()
-    };
     let what = format!("{name} with {} positions on the GPU", plan.context);
-    Err(Error::Memory { what, needed: total, free, remedy })
+    Err(Error::Memory {
+        what,
+        needed,
+        free,
+        remedy: remedy(options, &|options| need(options).is_ok_and(|n| n <= free)),
+    })
+}
+
+/// What a user may change so that it fits.
+fn remedy(options: &LoadOptions, fits: &dyn Fn(&LoadOptions) -> bool) -> String {
+    let rows = || FEWER_ROWS.into_iter().filter(|&rows| rows < options.rows);
+    let context = positions(options, options.rows, fits);
+    let batch = rows().find(|&rows| fits(&sized(options, rows, options.pages)));
+    match (context, batch) {
+        (Some(context), Some(batch)) => format!("--ctx-size {context} or --batch-size {batch} fits"),
+        (Some(context), None) => format!("--ctx-size {context} fits"),
+        (None, Some(batch)) => format!("--batch-size {batch} fits"),
+        (None, None) => {
+            let both = rows().find_map(|rows| Some((rows, positions(options, rows, fits)?)));
+            match both {
+                Some((batch, context)) => format!("--batch-size {batch} --ctx-size {context} fits"),
+                None => "use a smaller model, one quantized to fewer bits, or --device cpu".to_owned(),
+            }
+        }
+    }
+}
+
+/// The options of fewer rows and pages, as the program makes them.
+fn sized(options: &LoadOptions, rows: usize, pages: usize) -> LoadOptions {
+    let rows = rows.min(pages * PAGE);
+    LoadOptions { rows, logit_rows: options.logit_rows.min(rows), pages, ..*options }
+}
+
+/// The most positions that fit with steps of `rows`, if they are of use.
+fn positions(options: &LoadOptions, rows: usize, fits: &dyn Fn(&LoadOptions) -> bool) -> Option<usize> {
+    let (mut low, mut high) = (FEWEST / PAGE, options.pages);
+    if low >= high || !fits(&sized(options, rows, low)) {
+        return None;
+    }
+    // `low` pages fit; whether `high` do is not known or not so.
+    while high - low > 1 {
+        let middle = usize::midpoint(low, high);
+        if fits(&sized(options, rows, middle)) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(low * PAGE)
 }
 
 #[cfg(test)]
@@ -84,18 +130,39 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {
         let (_, plan) = Plan::read(&Tiny::new("llama", 1).parts().gguf(), Some(1024)).expect("a tiny model");
-        let options = LoadOptions::single(1024, 1);
-        let needed = Memory { weights: 1000, kv: 32 * 100, buffers: 200 };
-        assert!(fits("m.gguf", &plan, &options, &needed, 50, 4450).is_ok());
-        let told = |free| fits("m.gguf", &plan, &options, &needed, 50, free).unwrap_err().to_string();
+        let need = |options: &LoadOptions| Ok((1000 + 100 * options.pages + 2 * options.rows) as u64);
+        let told = |rows, free| {
+            let options = LoadOptions { rows, ..LoadOptions::single(1024, 1) };
+            fits("m.gguf", &plan, &options, free, need).map_err(|error| error.to_string())
+        };
+        let refused = |rows, free| told(rows, free).expect_err("too much");
+        assert!(told(1, 4202).is_ok());
         // 31 of 32 pages.
-        let text = told(4449);
+        let text = refused(1, 4201);
         assert!(
-            text.contains("m.gguf with 1024 positions on the GPU needs 4450 bytes and 4449 are free"),
+            text.contains("m.gguf with 1024 positions on the GPU needs 4202 bytes and 4201 are free"),
             "{text}"
         );
-        assert!(text.contains("--ctx-size 992 fits"), "{text}");
-        assert!(told(1250 + 799).contains("smaller model"), "{}", told(1250 + 799));
-        assert!(told(1250 + 800).contains("--ctx-size 256 fits"), "{}", told(1250 + 800));
+        assert!(text.contains("; --ctx-size 992 fits"), "{text}");
+        assert!(refused(1, 1802).contains("; --ctx-size 256 fits"), "{}", refused(1, 1802));
+        assert!(refused(1, 1801).contains("smaller model"), "{}", refused(1, 1801));
+        // 1000 + 3200 + 1024 with 512 rows; a step has no more rows than there are positions.
+        assert!(told(512, 5224).is_ok());
+        assert!(
+            refused(512, 5223).contains("--ctx-size 992 or --batch-size 256 fits"),
+            "{}",
+            refused(512, 5223)
+        );
+        assert!(
+            refused(512, 4250).contains("--ctx-size 704 or --batch-size 16 fits"),
+            "{}",
+            refused(512, 4250)
+        );
+        assert!(
+            refused(512, 2200).contains("; --batch-size 128 --ctx-size 288 fits"),
+            "{}",
+            refused(512, 2200)
+        );
+        assert!(refused(512, 1831).contains("smaller model"), "{}", refused(512, 1831));
     }
 }

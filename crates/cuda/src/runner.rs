@@ -121,10 +121,14 @@ impl CudaRunner {
         let design = Design::new(plan, options, cuda.device(), cuda.options())?;
         let memory = design.memory();
         let loader = Loader::new(cuda.device().integrated);
-        let beside = design.pinned_bytes() + loader.host_bytes() as u64;
-        let beside = if cuda.device().integrated { beside } else { 0 };
         let free = cuda.free().map_err(failed)?;
-        check::fits(file.name(), plan, options, &memory, beside, free)?;
+        check::fits(file.name(), plan, options, free, |options| {
+            let design = Design::new(plan, options, cuda.device(), cuda.options())?;
+            let beside = design.pinned_bytes() + loader.host_bytes() as u64;
+            // Where it is the same memory.
+            let beside = if cuda.device().integrated { beside } else { 0 };
+            Ok(design.memory().total() + beside)
+        })?;
 
         let stream = Stream::new(context).map_err(failed)?;
         // The largest first: what comes later fits where this left room.

@@ -223,7 +223,9 @@ impl Opened {
                 memcpy_to_host: self.symbol(c"cuMemcpyDtoHAsync_v2")?,
                 memcpy_on_device: self.symbol(c"cuMemcpyDtoDAsync_v2")?,
                 memset: self.symbol(c"cuMemsetD8Async")?,
-                emulated: self.symbol::<Handle>(c"emulated_find").is_ok(),
+                emulated: self
+                    .symbol::<unsafe extern "C" fn() -> c_int>(c"emulated_driver")
+                    .is_ok_and(|tells| tells() != 0),
                 _library: self.library,
             })
         }

@@ -71,7 +71,7 @@ pub fn build(home: &Path, cache: &Path) -> Result<Option<PathBuf>, String> {
     let unfinished = library.with_extension("unfinished");
     let mut command = Command::new(compiler);
     command
-        .args(["-shared", "-pthread", "-o"])
+        .args(["-shared", "-Wl,-z,defs", "-pthread", "-o"])
         .arg(&unfinished)
         .args(objects.iter().map(|(_, object)| object));
     finish(&command.output().map_err(at(Path::new(compiler)))?, "linking the emulator")?;

@@ -67,7 +67,7 @@ fn without_fusion_ops_stay_apart() {
             for (step, _) in steps {
                 match step {
                     Step::Stage { source, .. } | Step::Product { input: Input::Source(source), .. } => {
-                        assert!(plain(source))
+                        assert!(plain(source));
                     }
                     _ => {}
                 }
