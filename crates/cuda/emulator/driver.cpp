@@ -362,6 +362,7 @@ int cuStreamDestroy_v2(void *stream) {
     return SUCCESS;
 }
 int cuStreamSynchronize(void *stream) { return wait_for(stream); }
+int cuStreamQuery(void *stream) { return wait_for(stream); }
 int cuStreamWaitEvent(void *, void *, unsigned) { return ready(); }
 int cuStreamBeginCapture_v2(void *handle, int) {
     if (int code = ready()) return code;

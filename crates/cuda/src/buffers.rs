@@ -3,6 +3,7 @@
 //! Every address is fixed when a plan is loaded: launches and recorded graphs keep them. All activations
 //! are f32 `[rows][width]`.
 
+use crate::choose::Room;
 use crate::driver::{Block, Context, Error};
 use crate::kv;
 use crate::lower::{FEW, Finish, Input, Place, Program, Regime, Stage, Step};
@@ -30,6 +31,16 @@ pub(crate) enum Name {
     Partials,
     /// How many blocks of attention have arrived: zero between launches.
     Arrived,
+    /// Samplers, by slot.
+    Chains,
+    /// Their recent tokens.
+    Recent,
+    /// How often each token is among those.
+    Tallies,
+    /// Their biases.
+    Biases,
+    /// What blocks of sampling leave for each other, by row.
+    Scratch,
 }
 
 /// Offsets of everything, and the length.
@@ -40,6 +51,8 @@ pub(crate) struct Layout {
     /// Most rows of a step.
     pub(crate) rows: usize,
     pub(crate) logit_rows: usize,
+    /// What choosing tokens takes, where that can be.
+    pub(crate) room: Option<Room>,
 }
 
 impl Layout {
@@ -73,6 +86,11 @@ impl Layout {
         layout.add(Name::Tables, cache.entries() * 4);
         layout.add(Name::Partials, splits.partial_bytes());
         layout.add(Name::Arrived, splits.arrived_bytes());
+        layout.room = Room::of(plan, options, layout.logit_rows);
+        let room = layout.room;
+        for (name, bytes) in room.iter().flat_map(Room::parts) {
+            layout.add(name, bytes);
+        }
         layout
     }
 

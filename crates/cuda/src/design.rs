@@ -3,6 +3,7 @@
 use crate::arena::Arena;
 use crate::buffers::Layout;
 use crate::check;
+use crate::choose::Room;
 use crate::device::CudaOptions;
 use crate::driver::Device;
 use crate::kv;
@@ -109,6 +110,7 @@ impl Design {
     pub(crate) fn pinned_bytes(&self) -> u64 {
         let rows = self.layout.rows;
         let states = State { rows }.entries() + State { rows: rows.min(FEW) }.entries();
-        (4 * (self.logits + self.cache.entries() + states)) as u64
+        let choosing = self.layout.room.as_ref().map_or(0, Room::pinned_bytes);
+        (4 * (self.logits + self.cache.entries() + states) + choosing) as u64
     }
 }

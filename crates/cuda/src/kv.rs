@@ -55,6 +55,11 @@ impl Shape {
     }
 }
 
+/// What spans both.
+fn hull(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.min(b.start)..a.end.max(b.end)
+}
+
 /// Pages and tables.
 pub(crate) struct Kv {
     shape: Shape,
@@ -64,6 +69,9 @@ pub(crate) struct Kv {
     changed: Vec<Range<usize>>,
     /// Indices into `changed` that are not empty.
     dirty: Vec<usize>,
+    /// By slot and group: entries whose copies may be under way, and whether there are any.
+    copied: Vec<Range<usize>>,
+    copying: bool,
 }
 
 impl Kv {
@@ -84,6 +92,8 @@ impl Kv {
             tables: Pinned::new(context, shape.entries())?,
             changed: vec![0..0; lists],
             dirty: Vec::with_capacity(lists),
+            copied: vec![0..0; lists],
+            copying: false,
             shape,
         })
     }
@@ -98,7 +108,23 @@ impl Kv {
         self.groups[group].address()
     }
 
-    /// Sets the pages of a slot's positions from `first · PAGE` on. No step is under way.
+    /// Whether `count` entries from `first` on may not be written yet, because copies of them may be under way.
+    pub(crate) fn held(&self, slot: usize, group: usize, first: usize, count: usize) -> bool {
+        let list = slot * self.groups.len() + group;
+        let start = list * self.shape.pages + first;
+        let copied = &self.copied[list];
+        self.copying && copied.start < start + count && start < copied.end
+    }
+
+    /// All copies have ended.
+    pub(crate) fn settled(&mut self) {
+        if self.copying {
+            self.copied.fill(0..0);
+            self.copying = false;
+        }
+    }
+
+    /// Sets the pages of a slot's positions from `first · PAGE` on. None of them is [`Kv::held`].
     ///
     /// # Panics
     /// For slots, groups and pages that there are not.
@@ -119,7 +145,7 @@ impl Kv {
             self.dirty.push(list);
             *changed = range;
         } else {
-            *changed = changed.start.min(range.start)..changed.end.max(range.end);
+            *changed = hull(changed, &range);
         }
     }
 
@@ -130,6 +156,9 @@ impl Kv {
     pub(crate) fn update(&mut self, stream: &Stream, block: &Block, offset: usize) -> Result<(), Error> {
         while let Some(list) = self.dirty.pop() {
             let range = std::mem::take(&mut self.changed[list]);
+            let copied = &mut self.copied[list];
+            *copied = if copied.start == copied.end { range.clone() } else { hull(copied, &range) };
+            self.copying = true;
             block.write_later(stream, offset + range.start * 4, &self.tables, range)?;
         }
         Ok(())

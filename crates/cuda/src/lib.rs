@@ -3,7 +3,8 @@
 //! `driver` is the thin layer over the CUDA driver, opened at run time. `device` finds a GPU; `check` and
 //! `design` say what a plan needs before anything is allocated; `lower` says which of its ops are launched
 //! together, and `launch` and `products` make launches of them; `weights` and `tile` bring matrices to the
-//! device, into an `arena`; `kv`, `buffers` and `rows` are what a step reads and writes; `runner` runs it.
+//! device, into an `arena`; `kv`, `buffers` and `rows` are what a step reads and writes; `choose` is what
+//! choosing tokens on the device takes; `runner` runs it all.
 //! `lab` is what tests of kernels use, on the emulator and on a GPU alike.
 #![allow(
     unsafe_code,
@@ -14,6 +15,7 @@ pub mod arena;
 pub mod args;
 mod buffers;
 mod check;
+mod choose;
 mod design;
 mod device;
 pub mod driver;

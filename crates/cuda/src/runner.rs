@@ -2,12 +2,15 @@
 //!
 //! A step copies its rows to the device, launches (or replays) the programs of its regime, and copies the
 //! logits back; the host waits once, at the end. Nothing is allocated but a graph the first time a number
-//! of rows is met.
+//! of rows is met. Steps that choose their own tokens are in `choose`: nobody waits for those.
+
+mod choose;
 
 use crate::arena::Arena;
 use crate::args::attend::{Attention, Kind};
 use crate::buffers::{Buffers, Name};
 use crate::check;
+use crate::choose::Choice;
 use crate::design::{Design, Floats};
 use crate::device::Cuda;
 use crate::driver::{self, Block, Context, Event, Graph, Pinned, Stream};
@@ -19,13 +22,15 @@ use crate::weights::{self, Loader, Placed, Sink, read_vector};
 use gguf::Gguf;
 use model::plan::Plan;
 use model::runner::{Batch, LoadOptions, Lost, Memory, OpTime, PAGE, Row, Runner};
-use model::{Device, Error};
+use model::{Chooser, Device, Error};
 use std::cell::RefCell;
 
 /// A plan loaded on a GPU.
 pub(crate) struct CudaRunner {
     // Before the memory they use.
     graphs: Vec<Option<Graph>>,
+    /// Choosing tokens, where that can be.
+    choice: Option<Choice>,
     programs: Vec<(Regime, Bound)>,
     select: Launched,
     events: Vec<Event>,
@@ -47,6 +52,8 @@ pub(crate) struct CudaRunner {
     wanted: usize,
     tracing: bool,
     times: Vec<OpTime>,
+    /// Whether something was enqueued that nobody waited for.
+    busy: bool,
     /// What the driver said when the device was lost.
     lost: Option<String>,
 }
@@ -178,8 +185,13 @@ impl CudaRunner {
             .map_err(failed)?;
         let middle = design.programs.iter().find_map(|(_, program)| program.x).unwrap_or(Place::X0);
         let select = binder.select(middle).map_err(failed)?;
+        let room = design.layout.room;
+        let choice = room.map(|room| Choice::new(context, cuda.kernels(), &buffers, room));
+        let choice = choice.transpose().map_err(failed)?;
         stream.synchronize().map_err(failed)?;
         Ok(CudaRunner {
+            choice,
+            busy: false,
             graphs: (0..Rows::GRAPHS).map(|_| None).collect(),
             programs,
             select,
@@ -267,13 +279,17 @@ impl CudaRunner {
     }
 
     fn run(&mut self, batch: &[Row]) -> Result<(), driver::Error> {
+        self.settle()?;
+        if let Some(choice) = &mut self.choice {
+            // The device has this step's rows from now on.
+            choice.rows = None;
+        }
         let regime = Regime::of(batch.len());
         let (_, state) = self.buffers.state(regime);
         let most = self.tile_rows(regime);
         let host = if regime == Regime::Many { &mut self.many } else { &mut self.few };
         let rows = Rows::fill(batch, state, host.as_mut_slice(), most);
-        let offset = self.buffers.layout.offset(Name::Tables);
-        self.kv.update(&self.stream, &self.buffers.block, offset)?;
+        self.update_tables()?;
         match rows.graph().filter(|_| self.replay && !self.tracing) {
             Some(index) => {
                 if self.graphs[index].is_none() {
@@ -286,7 +302,14 @@ impl CudaRunner {
             None => self.issue(&rows)?,
         }
         self.stream.synchronize()?;
+        self.kv.settled();
         if self.tracing { self.add_times(&rows) } else { Ok(()) }
+    }
+
+    /// Copies what changed of the page tables, when the stream comes to it.
+    fn update_tables(&mut self) -> Result<(), driver::Error> {
+        let offset = self.buffers.layout.offset(Name::Tables);
+        self.kv.update(&self.stream, &self.buffers.block, offset)
     }
 
     /// Most rows of a tile of attention.
@@ -330,6 +353,12 @@ impl Runner for CudaRunner {
     }
 
     fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
+        if self.kv.held(slot, group, first, pages.len())
+            && let Err(error) = self.settle()
+        {
+            // The next step says so.
+            let _ = self.lose(&error);
+        }
         self.kv.map(slot, group, first, pages);
     }
 
@@ -354,6 +383,10 @@ impl Runner for CudaRunner {
 
     fn logits(&self) -> &[f32] {
         &self.logits.as_slice()[..self.wanted * self.plan.shape.vocab]
+    }
+
+    fn chooser(&mut self) -> Option<&mut dyn Chooser> {
+        if self.choice.is_some() { Some(self) } else { None }
     }
 
     fn times(&self) -> &[OpTime] {

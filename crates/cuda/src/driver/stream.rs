@@ -54,6 +54,21 @@ impl Stream {
         self.context.call("cuStreamSynchronize", |api| unsafe { (api.stream_synchronize)(self.handle) })
     }
 
+    /// Whether everything before has ended.
+    ///
+    /// # Errors
+    /// The driver's; the device is lost then.
+    pub fn is_idle(&self) -> Result<bool, Error> {
+        self.context.bind()?;
+        let api = self.context.api();
+        // SAFETY: the stream is alive.
+        let code = unsafe { (api.stream_query)(self.handle) };
+        if code == sys::NOT_READY {
+            return Ok(false);
+        }
+        api.check("cuStreamQuery", code).map(|()| true)
+    }
+
     /// Everything launched from now on starts after the event.
     pub fn wait(&self, event: &Event) -> Result<(), Error> {
         self.context.call("cuStreamWaitEvent", |api| {

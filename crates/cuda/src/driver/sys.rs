@@ -19,6 +19,7 @@ pub(crate) type Handle = *mut c_void;
 
 pub(crate) const OUT_OF_MEMORY: Code = 2;
 pub(crate) const NOT_FOUND: Code = 500;
+pub(crate) const NOT_READY: Code = 600;
 pub(crate) const NO_DEVICE: Code = 100;
 
 pub(crate) const ATTRIBUTE_CLOCK_KHZ: c_int = 13;
@@ -112,6 +113,7 @@ pub(crate) struct Api {
     pub(crate) stream_create: Make,
     pub(crate) stream_destroy: With,
     pub(crate) stream_synchronize: With,
+    pub(crate) stream_query: With,
     pub(crate) stream_wait_event: unsafe extern "C" fn(Handle, Handle, c_uint) -> Code,
     pub(crate) stream_begin_capture: unsafe extern "C" fn(Handle, c_int) -> Code,
     pub(crate) stream_end_capture: unsafe extern "C" fn(Handle, *mut Handle) -> Code,
@@ -199,6 +201,7 @@ impl Opened {
                 stream_create: self.symbol(c"cuStreamCreate")?,
                 stream_destroy: self.symbol(c"cuStreamDestroy_v2")?,
                 stream_synchronize: self.symbol(c"cuStreamSynchronize")?,
+                stream_query: self.symbol(c"cuStreamQuery")?,
                 stream_wait_event: self.symbol(c"cuStreamWaitEvent")?,
                 stream_begin_capture: self.symbol(c"cuStreamBeginCapture_v2")?,
                 stream_end_capture: self.symbol(c"cuStreamEndCapture")?,

@@ -88,7 +88,9 @@ fn choose(choosing: &Choosing, recent: &[u32]) -> Option<Choose> {
         return None;
     }
     let mut sampler = Sampler::resume(choosing, VOCAB).ok()?;
-    recent.iter().for_each(|&token| sampler.accept(token));
+    for &token in recent {
+        sampler.accept(token);
+    }
     Some(Box::new(move |logits| {
         let token = sampler.sample(logits);
         sampler.accept(token);
