@@ -9,7 +9,7 @@
 #include "matvec/q32.cuh"
 #include "matvec/q6_k.cuh"
 
-constexpr u32 WARPS = 24;
+constexpr u32 WARPS = 20;
 
 // 264 bytes.
 struct MatvecArgs {
@@ -18,11 +18,11 @@ struct MatvecArgs {
     u32 outputs;
     u32 epilogue;
     float cap;
-    u32 split;    // warps a unit: a divisor of 24, at most its steps
+    u32 split;    // warps a unit: a divisor of 20, at most its steps
     // What the host can count once: groups of `split` warps in the launch, units of the kernel's first and
     // second format.
     u32 groups, units_first, units_second;
-    u32 unused;
+    u32 share; // ceil(2^16 / split): a warp's group is warp * share >> 16
 };
 
 // Where a unit's segment lies: one matrix's row tile. Units of a gated product have two, gate and up.
@@ -45,6 +45,14 @@ template <typename Dot> DEVICE Segment find(const MatvecArgs &a, u32 unit, bool 
 template <typename Dot> DEVICE const u8 *first_tile(const MatvecArgs &a, Segment at, u32 col_tiles) {
     const u8 *tiles = at.out == 0 ? a.out[0].matrix.tiles : at.out == 1 ? a.out[1].matrix.tiles : a.out[2].matrix.tiles;
     return tiles + static_cast<u64>(at.tile * col_tiles) * tile_bytes(Dot::FORMAT);
+}
+
+// A warp's group within the block and its place in it. Reckoned anew wherever they are needed: a register
+// held for the whole kernel costs more.
+DEVICE u32 group_of(const MatvecArgs &a) { return opaque(warp()) * a.share >> 16; }
+DEVICE u32 member_of(const MatvecArgs &a) {
+    u32 mine = opaque(warp());
+    return mine - (mine * a.share >> 16) * a.split;
 }
 
 DEVICE void finish(const MatvecArgs &a, Segment place, float value, float second, float before) {
@@ -70,67 +78,74 @@ template <typename Dot> DEVICE float residual(const MatvecArgs &a, u32 unit) {
     return row < out.matrix.rows ? load_fresh(out.to + row) : 0.0f;
 }
 
+template <bool SECOND> DEVICE u32 first_unit(const MatvecArgs &a) {
+    u32 unit = block_x() * (WARPS / a.split) + group_of(a);
+    if (!SECOND) return unit;
+    u32 shift = a.units_first % a.groups;
+    return unit >= shift ? unit - shift : unit + a.groups - shift;
+}
+
 // All units of one format. Groups that come after the units of the first format take the first ones of the
 // second. The stream of a warp: for each of its units, for gate and then up, its steps of the columns.
 template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArgs &a, const Staged &at, u32 col_tiles) {
     const u32 groups = a.groups, total = SECOND ? a.units_second : a.units_first;
-    const u32 member = warp() % a.split;
     const u32 steps = col_tiles * Dot::STEPS;
     constexpr u32 BYTES = tile_bytes(Dot::FORMAT);
 
-    u32 unit = block_x() * (WARPS / a.split) + warp() / a.split;
-    if (SECOND) {
-        u32 shift = a.units_first % groups;
-        unit = unit >= shift ? unit - shift : unit + groups - shift;
-    }
+    u32 unit = first_unit<SECOND>(a);
     const u8 *tile = nullptr;
     typename Dot::Regs regs;
     if (unit < total) {
         tile = first_tile<Dot>(a, find<Dot>(a, unit, GATED, false), col_tiles);
+        const u32 member = member_of(a);
         Dot::load(regs, tile + member / Dot::STEPS * BYTES, member % Dot::STEPS);
     }
     if (!SECOND) {
-        stage<WARPS, Dot::FLOATS>(a.source, at, col_tiles, shared<float>(at.rest));
+        stage<WARPS, Dot::FLOATS, GATED ? 1 : 2>(a.source, at, col_tiles, shared<float>(at.rest));
     }
-    u32 round = 0;
-    bool up = false;
-    while (unit < total) {
-        const bool ends = up == GATED;
+    // Bit 0: at gate or up; bit 1: which set of partials; above: the unit.
+    u32 state = first_unit<SECOND>(a) * 4;
+    while (state / 4 < total) {
+        const u32 unit = state / 4, phase = state % 4;
+        const bool ends = !GATED || phase % 2 == 1;
         const u32 following = ends ? unit + groups : unit;
-        const u8 *after = first_tile<Dot>(a, find<Dot>(a, following < total ? following : 0, GATED, !ends), col_tiles);
         float before = 0.0f;
-        if (!GATED && a.epilogue == ADD && member == 0) before = residual<Dot>(a, unit);
+        if (!GATED && a.epilogue == ADD && member_of(a) == 0) before = residual<Dot>(a, unit);
         float sum = 0.0f;
-        u32 now = member;
-        NO_UNROLL for (bool last = false; !last;) {
-            u32 step = now + a.split;
-            last = step >= steps;
-            if (last) step = member, tile = after;
-            Next next = {tile + step / Dot::STEPS * BYTES, step % Dot::STEPS};
+        u32 now = member_of(a);
+        NO_UNROLL for (; now + a.split < steps; now += a.split) {
+            Next next = {tile + (now + a.split) / Dot::STEPS * BYTES, (now + a.split) % Dot::STEPS};
             sum += Dot::dot(regs, at, now / Dot::STEPS, now % Dot::STEPS, next);
-            now = step;
         }
+        // The last step reads ahead into the following segment; after the last of all, into the first again.
+        tile = first_tile<Dot>(a, find<Dot>(a, following < total ? following : 0, GATED, !ends), col_tiles);
+        const u32 member = member_of(a);
+        Next next = {tile + member / Dot::STEPS * BYTES, member % Dot::STEPS};
+        sum += Dot::dot(regs, at, now / Dot::STEPS, now % Dot::STEPS, next);
         sum += shfl_xor(sum, 16u);
-        // Two sets of partials: the leader may still read one while the others fill the next.
-        float *set = shared<float>(at.rest + 256 + round * (WARPS * 128)) + (warp() - member) * 32;
-        if (lane() < 16) set[member * 32 + up * 16 + lane()] = sum;
-        up = !ends;
-        if (up) continue;
-        if (a.split > 1) sync_some(1 + warp() / a.split, a.split * 32);
+        // Two sets of partials a format: the leader may still read one while the others fill the next.
+        float *set = shared<float>(at.rest + 256 + (phase / 2 + (SECOND ? 2 : 0)) * (WARPS * 128)) + (warp() - member) * 32;
+        if (lane() < 16) set[member * 32 + phase % 2 * 16 + lane()] = sum;
+        if (!ends) {
+            state++;
+            continue;
+        }
+        if (a.split > 1) sync_some(1 + group_of(a), a.split * 32);
         else sync_warp();
-        round ^= 1;
-        if (member == 0 && lane() < 16) {
-            float first = 0.0f, second = 0.0f;
-            UNROLL for (u32 i = 0; i < WARPS; i++) {
-                if (i < a.split) {
-                    first += set[i * 32 + lane()];
-                    if (GATED) second += set[i * 32 + 16 + lane()];
+        if (member == 0) {
+            // Lanes from 16 on add up the other part; without one, what they read is not used.
+            float value = 0.0f;
+            NO_UNROLL for (u32 from = 0; from < a.split; from += 5) {
+                UNROLL for (u32 i = 0; i < 5; i++) {
+                    if (from + i < a.split) value += set[(from + i) * 32 + lane()];
                 }
             }
-            float factor = shared<float>(at.rest)[warp()];
-            finish(a, find<Dot>(a, unit, GATED, false), factor * first, factor * second, before);
+            value *= shared<float>(at.rest)[warp()];
+            float second = GATED ? shfl_xor(value, 16u) : 0.0f;
+            if (lane() < 16) finish(a, find<Dot>(a, unit, GATED, false), value, second, before);
         }
-        unit += groups;
+        // The other set, gate again, the next unit.
+        state = (unit + groups) * 4 + (phase / 2 ^ 1) * 2;
     }
 }
 
@@ -143,17 +158,17 @@ template <bool GATED, typename First, typename Second = First> DEVICE void matve
     if (First::FORMAT != Second::FORMAT) run<Second, true, false>(a, at, col_tiles);
 }
 
-KERNEL(matvec_q4_k, MatvecArgs, 768, 1) { matvec<false, DotQ4K>(a); }
-KERNEL(matvec_q5_k, MatvecArgs, 768, 1) { matvec<false, DotQ5K>(a); }
-KERNEL(matvec_q6_k, MatvecArgs, 768, 1) { matvec<false, DotQ6K>(a); }
-KERNEL(matvec_q8_0, MatvecArgs, 768, 1) { matvec<false, DotQ8_0>(a); }
-KERNEL(matvec_q4_0, MatvecArgs, 768, 1) { matvec<false, DotQ4_0>(a); }
-KERNEL(matvec_f16, MatvecArgs, 768, 1) { matvec<false, DotF16>(a); }
-KERNEL(matvec_q4_k_q6_k, MatvecArgs, 768, 1) { matvec<false, DotQ4K, DotQ6K>(a); }
-KERNEL(matvec_q5_k_q6_k, MatvecArgs, 768, 1) { matvec<false, DotQ5K, DotQ6K>(a); }
-KERNEL(matvec_gated_q4_k, MatvecArgs, 768, 1) { matvec<true, DotQ4K>(a); }
-KERNEL(matvec_gated_q5_k, MatvecArgs, 768, 1) { matvec<true, DotQ5K>(a); }
-KERNEL(matvec_gated_q6_k, MatvecArgs, 768, 1) { matvec<true, DotQ6K>(a); }
-KERNEL(matvec_gated_q8_0, MatvecArgs, 768, 1) { matvec<true, DotQ8_0>(a); }
-KERNEL(matvec_gated_q4_0, MatvecArgs, 768, 1) { matvec<true, DotQ4_0>(a); }
-KERNEL(matvec_gated_f16, MatvecArgs, 768, 1) { matvec<true, DotF16>(a); }
+KERNEL(matvec_q4_k, MatvecArgs, 640, 1) { matvec<false, DotQ4K>(a); }
+KERNEL(matvec_q5_k, MatvecArgs, 640, 1) { matvec<false, DotQ5K>(a); }
+KERNEL(matvec_q6_k, MatvecArgs, 640, 1) { matvec<false, DotQ6K>(a); }
+KERNEL(matvec_q8_0, MatvecArgs, 640, 1) { matvec<false, DotQ8_0>(a); }
+KERNEL(matvec_q4_0, MatvecArgs, 640, 1) { matvec<false, DotQ4_0>(a); }
+KERNEL(matvec_f16, MatvecArgs, 640, 1) { matvec<false, DotF16>(a); }
+KERNEL(matvec_q4_k_q6_k, MatvecArgs, 640, 1) { matvec<false, DotQ4K, DotQ6K>(a); }
+KERNEL(matvec_q5_k_q6_k, MatvecArgs, 640, 1) { matvec<false, DotQ5K, DotQ6K>(a); }
+KERNEL(matvec_gated_q4_k, MatvecArgs, 640, 1) { matvec<true, DotQ4K>(a); }
+KERNEL(matvec_gated_q5_k, MatvecArgs, 640, 1) { matvec<true, DotQ5K>(a); }
+KERNEL(matvec_gated_q6_k, MatvecArgs, 640, 1) { matvec<true, DotQ6K>(a); }
+KERNEL(matvec_gated_q8_0, MatvecArgs, 640, 1) { matvec<true, DotQ8_0>(a); }
+KERNEL(matvec_gated_q4_0, MatvecArgs, 640, 1) { matvec<true, DotQ4_0>(a); }
+KERNEL(matvec_gated_f16, MatvecArgs, 640, 1) { matvec<true, DotF16>(a); }

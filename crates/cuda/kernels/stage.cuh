@@ -131,8 +131,9 @@ DEVICE float stage_tiles(const Source &source, const Staged &at, u32 tiles, floa
 
 // Stages the whole input and meets; leaves the factor that multiplies every product of it (1/rms, or 1) in
 // scratch[warp()], one for each warp: cheaper than a register for the whole kernel. With FLOATS the input is
-// kept as f32 [tiles * 256] at offset 0 instead of fixed point. `scratch`: 64 floats.
-template <u32 WARPS, bool FLOATS> DEVICE void stage(const Source &source, const Staged &at, u32 tiles, float *scratch) {
+// kept as f32 [tiles * 256] at offset 0 instead of fixed point. `scratch`: 64 floats. Inputs without a norm are
+// wide: BATCH of their tiles are under way at once.
+template <u32 WARPS, bool FLOATS, u32 BATCH> DEVICE void stage(const Source &source, const Staged &at, u32 tiles, float *scratch) {
     Floats4 weights[2] = {};
     if (source.norm != nullptr) {
         UNROLL for (u32 half = 0; half < 2; half++) weights[half] = norm_four(source, warp() * 256 + lane() * 8 + half * 4);
@@ -148,7 +149,7 @@ template <u32 WARPS, bool FLOATS> DEVICE void stage(const Source &source, const 
         factor = rsqrtf(block_sum<WARPS>(squares, scratch) / static_cast<float>(source.cols) + source.eps);
     }
     if (source.norm == nullptr) {
-        stage_tiles<WARPS, FLOATS, 2, false>(source, at, tiles, factor, weights);
+        stage_tiles<WARPS, FLOATS, BATCH, false>(source, at, tiles, factor, weights);
         if (lane() == 0) scratch[warp()] = 1.0f;
         sync_block();
         return;

@@ -97,7 +97,7 @@ fn every_format_and_shape() {
                 let (input, bias) = (lab.upload(&x), noise.floats(rows));
                 let with_bias = lab.upload(&bias);
                 for sms in [1, 3, 8] {
-                    for split in [None, Some(1), Some(3), Some(24)] {
+                    for split in [None, Some(1), Some(5), Some(20)] {
                         let to = lab.poisoned::<f32>(rows);
                         let output = Output {
                             matrix: w.matrix,
@@ -112,9 +112,7 @@ fn every_format_and_shape() {
                         if let Some(split) = split
                             && split <= args.source.cols.div_ceil(256)
                         {
-                            args.split = split;
-                            let blocks = args.units_first.div_ceil(24 / split).min(sms);
-                            (args.groups, launch.grid[0]) = (24 / split * blocks, blocks);
+                            launch.grid[0] = args.split(split, sms);
                         }
                         lab.launch(kernel, launch.grid, launch.threads, launch.shared_bytes, &args);
                         let expected: Vec<f64> =

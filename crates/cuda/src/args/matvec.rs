@@ -5,7 +5,7 @@ use crate::driver::{Args, Launch};
 use crate::tile::TileFormat;
 
 /// Warps of a block.
-const WARPS: u32 = 24;
+const WARPS: u32 = 20;
 
 /// Argument of the `matvec` kernels: up to three products of one row.
 #[repr(C)]
@@ -21,7 +21,7 @@ pub struct MatvecArgs {
     pub epilogue: Epilogue,
     /// For [`Epilogue::Cap`].
     pub cap: f32,
-    /// Warps that share a row tile: a divisor of 24.
+    /// Warps that share a row tile: a divisor of 20.
     pub split: u32,
     /// Groups of `split` warps in the launch.
     pub groups: u32,
@@ -29,8 +29,8 @@ pub struct MatvecArgs {
     pub units_first: u32,
     /// Row tiles in its second.
     pub units_second: u32,
-    /// Padding.
-    pub unused: u32,
+    /// ceil(2¹⁶ / split).
+    pub share: u32,
 }
 
 // SAFETY: field by field the structure of the kernel; whoever fills in addresses answers for them.
@@ -50,6 +50,24 @@ impl MatvecArgs {
     /// Formats that one launch can take together, in the kernel's order; others need a launch each.
     pub fn together(formats: &[TileFormat]) -> bool {
         kernel(formats, false).is_some()
+    }
+
+    /// What follows from the split and the number of blocks.
+    fn share(&mut self, blocks: u32) {
+        self.groups = WARPS / self.split * blocks;
+        self.share = (1u32 << 16).div_ceil(self.split);
+    }
+
+    /// Another split than the one chosen, for tests and measurements; gives the number of blocks.
+    ///
+    /// # Panics
+    /// For a split that does not divide the warps of a block.
+    pub fn split(&mut self, split: u32, sms: u32) -> u32 {
+        assert!(split > 0 && WARPS.is_multiple_of(split), "a divisor of {WARPS}");
+        self.split = split;
+        let blocks = (self.units_first + self.units_second).div_ceil(WARPS / split).min(sms).max(1);
+        self.share(blocks);
+        blocks
     }
 
     fn formats(&self) -> Vec<TileFormat> {
@@ -86,20 +104,20 @@ impl MatvecArgs {
             let meeting = if split > 1 { 2 } else { 1 };
             u64::from(total.div_ceil(groups)) * u64::from(4 * parts * steps.div_ceil(split) + meeting)
         };
-        let splits = [1, 2, 3, 4, 6, 8, 12, 24].into_iter().filter(|&split| split <= steps);
+        let splits = [1, 2, 4, 5, 10, 20].into_iter().filter(|&split| split <= steps);
         self.split = splits.min_by_key(|&split| work(split)).unwrap_or(1);
         let blocks = total.div_ceil(WARPS / self.split).min(sms).max(1);
-        self.groups = WARPS / self.split * blocks;
+        self.share(blocks);
         let shared_bytes = shared_bytes(col_tiles, first);
         (name, Launch { grid: [blocks, 1, 1], threads: WARPS * 32, shared_bytes, overlap: true })
     }
 }
 
-/// Shared memory a block takes: the staged input, 64 floats, two sets of partial sums.
+/// Shared memory a block takes: the staged input, 64 floats, four sets of partial sums.
 pub fn shared_bytes(col_tiles: u32, format: TileFormat) -> u32 {
     let staged =
         if format == TileFormat::F16 { col_tiles * 1024 } else { (col_tiles * 644).next_multiple_of(16) };
-    staged + 256 + 2 * WARPS * 128
+    staged + 256 + 4 * WARPS * 128
 }
 
 /// Steps a tile takes.
