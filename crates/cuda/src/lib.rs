@@ -5,6 +5,7 @@
 //! together, and `launch` and `products` make launches of them; `weights` and `tile` bring matrices to the
 //! device, into an `arena`; `kv`, `buffers` and `rows` are what a step reads and writes; `choose` is what
 //! choosing tokens on the device takes; `runner` runs it all.
+//! `roof` measures what memory gives and `nvml` reads power, for profiles.
 //! `lab` is what tests of kernels use, on the emulator and on a GPU alike.
 #![allow(
     unsafe_code,
@@ -26,7 +27,9 @@ mod kv;
 pub mod lab;
 mod launch;
 mod lower;
+pub mod nvml;
 mod products;
+pub mod roof;
 mod rows;
 mod runner;
 pub mod tile;

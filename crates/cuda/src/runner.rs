@@ -8,12 +8,13 @@ mod choose;
 
 use crate::arena::Arena;
 use crate::args::attend::{Attention, Kind};
+use crate::args::roof::HoldArgs;
 use crate::buffers::{Buffers, Name};
 use crate::check;
 use crate::choose::Choice;
 use crate::design::{Design, Floats};
 use crate::device::Cuda;
-use crate::driver::{self, Block, Context, Event, Graph, Pinned, Stream};
+use crate::driver::{self, Block, Context, Event, Function, Graph, Pinned, Stream};
 use crate::kv::Kv;
 use crate::launch::{Binder, Bound, Launched};
 use crate::lower::{Place, Regime};
@@ -23,7 +24,11 @@ use gguf::Gguf;
 use model::plan::Plan;
 use model::runner::{Batch, LoadOptions, Lost, Memory, OpTime, PAGE, Row, Runner};
 use model::{Chooser, Device, Error};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+/// What a host is taken to need for the launches of a step, until one was traced; nanoseconds.
+const FIRST_ISSUE: u64 = 1_000_000;
 
 /// A plan loaded on a GPU.
 pub(crate) struct CudaRunner {
@@ -52,6 +57,9 @@ pub(crate) struct CudaRunner {
     wanted: usize,
     tracing: bool,
     times: Vec<OpTime>,
+    /// Keeps the device busy while the host launches a traced step, and for how long, in nanoseconds.
+    hold: Function,
+    issuing: Cell<u64>,
     /// Whether something was enqueued that nobody waited for.
     busy: bool,
     /// What the driver said when the device was lost.
@@ -185,6 +193,7 @@ impl CudaRunner {
             .map_err(failed)?;
         let middle = design.programs.iter().find_map(|(_, program)| program.x).unwrap_or(Place::X0);
         let select = binder.select(middle).map_err(failed)?;
+        let hold = cuda.kernels().function(HoldArgs::KERNEL).map_err(failed)?;
         let room = design.layout.room;
         let choice = room.map(|room| Choice::new(context, cuda.kernels(), &buffers, room));
         let choice = choice.transpose().map_err(failed)?;
@@ -213,6 +222,8 @@ impl CudaRunner {
             wanted: 0,
             tracing: false,
             times: vec![OpTime::default(); plan.ops.len()],
+            hold,
+            issuing: Cell::new(FIRST_ISSUE),
             lost: None,
         })
     }
@@ -242,10 +253,21 @@ impl CudaRunner {
             Some(event) if self.tracing => event.record(&self.stream),
             _ => Ok(()),
         };
+        if self.tracing {
+            let device = self.context.device();
+            // Half as much again as the host took so far. The emulator launches nothing ahead.
+            let nanos = if device.emulated() { 0 } else { self.issuing.get() * 3 / 2 };
+            let hold = HoldArgs::lasting(nanos, device.clock_khz);
+            self.stream.launch(&self.hold, HoldArgs::LAUNCH, &hold)?;
+        }
+        let start = Instant::now();
         mark()?;
         for (launched, count) in self.launches(rows) {
             launched.run(&self.stream, rows, count)?;
             mark()?;
+        }
+        if self.tracing {
+            self.issuing.set(self.issuing.get().max(start.elapsed().as_nanos() as u64));
         }
         if rows.wanted > 0 {
             let (at, len) = (Name::Place(Place::Logits), rows.wanted * self.plan.shape.vocab);
@@ -394,7 +416,9 @@ impl Runner for CudaRunner {
     }
 
     /// With tracing every launch is timed by itself and nothing is replayed. A launch that stands for
-    /// several ops counts as the last of them that multiplies or attends.
+    /// several ops counts as the last of them that multiplies or attends. The device is kept busy until the
+    /// host has launched the whole step: what is timed are kernels and not the host, and a traced step takes
+    /// longer than the sum of its times.
     fn trace(&mut self, on: bool) {
         self.tracing = on;
         self.times.fill(OpTime::default());

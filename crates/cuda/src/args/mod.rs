@@ -9,6 +9,7 @@ pub mod common;
 pub mod matmul;
 pub mod matvec;
 pub mod pointwise;
+pub mod roof;
 pub mod rope;
 pub mod sample;
 pub mod skinny;
