@@ -9,6 +9,7 @@ pub(crate) mod logits;
 pub(crate) mod man;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
+pub(crate) mod profile;
 pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod tokenize;

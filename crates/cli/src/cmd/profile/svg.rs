@@ -1,0 +1,140 @@
+//! The report as a picture: for each test a bar of operations by time, and their shares of the bandwidth.
+//!
+//! Plain SVG without scripts; text and rules take the colours of the reader's light or dark theme, and the
+//! palette (Okabe and Ito's, which people with colour-blindness tell apart) is read on both.
+
+use std::fmt::Write as _;
+
+use super::About;
+use super::report::{Profile, micros, si};
+use crate::screen::printable;
+
+const PALETTE: [&str; 8] =
+    ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#b8a900", "#8c8c8c"];
+
+const WIDTH: f64 = 920.0;
+const MARGIN: f64 = 24.0;
+/// Where bars of shares begin, behind their names.
+const NAMES: f64 = 200.0;
+const LINE: f64 = 22.0;
+
+const STYLE: &str = "\
+svg { color-scheme: light dark; background: #ffffff; font: 13px system-ui, sans-serif }\n\
+text { fill: #1f2328 } .soft { fill: #59636e } .rule { stroke: #59636e } .back { fill: #59636e; opacity: .15 }\n\
+.title { font-size: 17px; font-weight: 600 } .head { font-size: 14px; font-weight: 600 } .in { fill: #ffffff }\n\
+@media (prefers-color-scheme: dark) {\n\
+svg { background: #0d1117 } text { fill: #e6edf3 } .soft { fill: #9198a1 } .rule { stroke: #9198a1 }\n\
+.back { fill: #9198a1 } .in { fill: #ffffff } }";
+
+/// The picture.
+pub(super) fn picture(about: &About, profiles: &[Profile]) -> String {
+    let mut body = String::new();
+    let mut y = MARGIN + 12.0;
+    text(&mut body, MARGIN, y, "title", &printable(&about.model));
+    y += LINE;
+    let roof = format!("{} · memory can be read at {}B/s", about.device, si(about.roof.best));
+    text(&mut body, MARGIN, y, "soft", &printable(&roof));
+    for profile in profiles {
+        y += 2.0 * LINE;
+        y = section(&mut body, y, about, profile);
+    }
+    let height = y + MARGIN;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         height=\"{height}\" role=\"img\" aria-label=\"time by operation and share of bandwidth\">\n\
+         <style>{STYLE}</style>\n{body}</svg>\n"
+    )
+}
+
+/// One test from `y` on; where it ends.
+fn section(body: &mut String, mut y: f64, about: &About, profile: &Profile) -> f64 {
+    let head = format!(
+        "{}: {} a {} untraced; traced, its operations take {}",
+        profile.test.name(),
+        micros(profile.untraced),
+        profile.unit(),
+        micros(profile.parts())
+    );
+    text(body, MARGIN, y, "head", &head);
+    y += 10.0;
+    let wide = WIDTH - 2.0 * MARGIN;
+    let mut x = MARGIN;
+    for (i, row) in profile.kinds.iter().enumerate() {
+        let part = profile.part(row);
+        let name = format!("{}: {} ({:.1} %)", row.name, micros(row.seconds), 100.0 * part);
+        bar(body, [x, y, part * wide, 30.0], colour(i), &name);
+        // What fits: about seven units a letter.
+        if part * wide > 7.5 * row.name.chars().count() as f64 {
+            text(body, x + 5.0, y + 20.0, "in", &row.name);
+        }
+        x += part * wide;
+    }
+    y += 30.0 + LINE;
+    text(body, MARGIN, y, "soft", "share of the bandwidth that memory gives");
+    y += 8.0;
+    let full = WIDTH - MARGIN - NAMES - 150.0;
+    let top = y;
+    for (i, row) in profile.kinds.iter().enumerate() {
+        let share = row.share(&about.roof);
+        text(body, MARGIN, y + 15.0, "", &row.name);
+        let _ = writeln!(
+            body,
+            "<rect class=\"back\" x=\"{NAMES}\" y=\"{:.1}\" width=\"{full:.1}\" height=\"14\"/>",
+            y + 4.0
+        );
+        let told = format!("{}: {:.1} % at {}B/s", row.name, 100.0 * share, si(row.rate()));
+        bar(body, [NAMES, y + 4.0, share.min(1.0) * full, 14.0], colour(i), &told);
+        let value = format!("{:.0} %, {}", 100.0 * share, micros(row.seconds));
+        text(body, NAMES + full + 8.0, y + 15.0, "soft", &value);
+        y += LINE;
+    }
+    let _ = writeln!(
+        body,
+        "<line class=\"rule\" x1=\"{0:.1}\" y1=\"{top:.1}\" x2=\"{0:.1}\" y2=\"{y:.1}\" stroke-dasharray=\"3 3\"/>",
+        NAMES + full
+    );
+    y
+}
+
+fn colour(i: usize) -> &'static str {
+    PALETTE[i.min(PALETTE.len() - 1)]
+}
+
+fn bar(body: &mut String, [x, y, width, height]: [f64; 4], fill: &str, title: &str) {
+    let width = if width.is_finite() { width.max(0.0) } else { 0.0 };
+    let _ = writeln!(
+        body,
+        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{fill}\">\
+         <title>{}</title></rect>",
+        escaped(title)
+    );
+}
+
+fn text(body: &mut String, x: f64, y: f64, class: &str, words: &str) {
+    let _ = writeln!(body, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(words));
+}
+
+/// As XML wants it; names come from files.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn names_cannot_leave_their_place() {
+        assert_eq!(escaped("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
+    }
+}
