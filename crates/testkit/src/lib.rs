@@ -1,6 +1,7 @@
 //! Tiny models, oracles and helpers for tests.
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod fake;
 pub mod golden;
 pub mod tiny;
