@@ -1,7 +1,10 @@
 //! `bench`: speed of prompts and of generation, measured as llama-bench measures them.
 //!
 //! A test computes tokens after `depth` others: a prompt of `p` at once (pp) or `n` one by one (tg).
-//! Tokenizing and sampling are not timed. With `--peer`, a run here and a run of llama-bench on the same
+//! Tokenizing is not timed, and neither is sampling on the CPU: there the `n` tokens are random ones, as
+//! llama-bench's are. On a device that chooses tokens by itself tg is what `run` does with temperature 0: a
+//! random token, then the most likely one after each, chosen and fed back on the device, so the choice and
+//! everything the host does a token are timed; llama-bench times neither. With `--peer`, a run here and a run of llama-bench on the same
 //! file take turns, so that whatever else the machine does falls on both.
 
 mod peer;
@@ -12,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use engine::{Engine, SequenceId};
+use engine::{Engine, Params, Sampling, SequenceId};
 use gguf::Gguf;
 use model::Plan;
 use serde_json::json;
@@ -55,6 +58,9 @@ pub(crate) struct Command {
     /// Also print the time spent in each kind of operation
     #[arg(long)]
     trace: bool,
+    /// Choose the tokens of a GPU on the CPU, which then waits for each step
+    #[arg(long, hide = true)]
+    no_feedback: bool,
     /// Print one JSON array with llama-bench's keys
     #[arg(long)]
     json: bool,
@@ -127,13 +133,15 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let batch = command.machine.batch_size;
     let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
     let gpu = target.is_gpu();
+    let chooses = engine.feeds_back();
+    engine.set_feedback(!command.no_feedback);
     let mut peer = peer.map(|(program, model)| Peer::new(program, model, options.threads, batch, gpu));
 
     let mut progress = screen.steps("measuring", (tests.len() * command.repetitions) as u64);
     let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
     let mut results = Vec::new();
     for test in tests {
-        let mut bench = Bench { engine: &mut engine, ids: &mut ids, trace: command.trace };
+        let mut bench = Bench { engine: &mut engine, ids: &mut ids, trace: command.trace, chooses };
         results.push(bench.measure(test, command.repetitions, peer.as_mut(), &mut progress)?);
     }
     drop(progress);
@@ -188,6 +196,8 @@ struct Bench<'a> {
     engine: &'a mut Engine,
     ids: &'a mut Ids,
     trace: bool,
+    /// Whether tokens are generated, not given.
+    chooses: bool,
 }
 
 impl Bench<'_> {
@@ -228,6 +238,9 @@ impl Bench<'_> {
 
     /// Runs a test after the sequence's first `depth` tokens and takes it back.
     fn once(&mut self, sequence: SequenceId, test: Test) -> anyhow::Result<Duration> {
+        if self.chooses && test.generate > 0 {
+            return self.generate(sequence, test);
+        }
         let ids = self.ids.take(test.tokens());
         let start = Instant::now();
         if test.prompt > 0 {
@@ -237,6 +250,20 @@ impl Bench<'_> {
         for id in ids[test.prompt..].chunks(1) {
             self.engine.feed(sequence, id, 0..1, &mut |_, _| {})?;
         }
+        let took = start.elapsed();
+        self.engine.truncate(sequence, test.depth)?;
+        Ok(took)
+    }
+
+    /// The same for a test that generates, with tokens chosen on the way: as many steps as tokens.
+    fn generate(&mut self, sequence: SequenceId, test: Test) -> anyhow::Result<Duration> {
+        let mut prompt = self.engine.ids(sequence)?[..test.depth].to_vec();
+        prompt.extend(self.ids.take(1));
+        let sampling = Sampling::greedy();
+        let params = Params { max_tokens: Some(test.generate), sampling, ..Params::default() };
+        let start = Instant::now();
+        self.engine.extend(sequence, &prompt, &params)?;
+        self.engine.run(sequence, &|| false, &mut |_| {})?;
         let took = start.elapsed();
         self.engine.truncate(sequence, test.depth)?;
         Ok(took)
