@@ -9,7 +9,6 @@
 #include "matvec/q32.cuh"
 #include "matvec/q6_k.cuh"
 
-constexpr u32 WARPS = 20;
 
 // 264 bytes.
 struct MatvecArgs {
@@ -18,7 +17,7 @@ struct MatvecArgs {
     u32 outputs;
     u32 epilogue;
     float cap;
-    u32 split;    // warps a unit: a divisor of 20, at most its steps
+    u32 split;    // warps a unit: a divisor of the block's, at most its steps
     // What the host can count once: groups of `split` warps in the launch, units of the kernel's first and
     // second format.
     u32 groups, units_first, units_second;
@@ -78,7 +77,7 @@ template <typename Dot> DEVICE float residual(const MatvecArgs &a, u32 unit) {
     return row < out.matrix.rows ? load_fresh(out.to + row) : 0.0f;
 }
 
-template <bool SECOND> DEVICE u32 first_unit(const MatvecArgs &a) {
+template <u32 WARPS, bool SECOND> DEVICE u32 first_unit(const MatvecArgs &a) {
     u32 unit = block_x() * (WARPS / a.split) + group_of(a);
     if (!SECOND) return unit;
     u32 shift = a.units_first % a.groups;
@@ -87,12 +86,12 @@ template <bool SECOND> DEVICE u32 first_unit(const MatvecArgs &a) {
 
 // All units of one format. Groups that come after the units of the first format take the first ones of the
 // second. The stream of a warp: for each of its units, for gate and then up, its steps of the columns.
-template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArgs &a, const Staged &at, u32 col_tiles) {
+template <u32 WARPS, typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArgs &a, const Staged &at, u32 col_tiles) {
     const u32 groups = a.groups, total = SECOND ? a.units_second : a.units_first;
     const u32 steps = col_tiles * Dot::STEPS;
     constexpr u32 BYTES = tile_bytes(Dot::FORMAT);
 
-    u32 unit = first_unit<SECOND>(a);
+    u32 unit = first_unit<WARPS, SECOND>(a);
     const u8 *tile = nullptr;
     typename Dot::Regs regs;
     if (unit < total) {
@@ -104,7 +103,7 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
         stage<WARPS, Dot::FLOATS, GATED ? 1 : 2>(a.source, at, col_tiles, shared<float>(at.rest));
     }
     // Bit 0: at gate or up; bit 1: which set of partials; above: the unit.
-    u32 state = first_unit<SECOND>(a) * 4;
+    u32 state = first_unit<WARPS, SECOND>(a) * 4;
     while (state / 4 < total) {
         const u32 unit = state / 4, phase = state % 4;
         const bool ends = !GATED || phase % 2 == 1;
@@ -135,10 +134,8 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
         if (member == 0) {
             // Lanes from 16 on add up the other part; without one, what they read is not used.
             float value = 0.0f;
-            NO_UNROLL for (u32 from = 0; from < a.split; from += 5) {
-                UNROLL for (u32 i = 0; i < 5; i++) {
-                    if (from + i < a.split) value += set[(from + i) * 32 + lane()];
-                }
+            UNROLL for (u32 i = 0; i < WARPS; i++) {
+                if (i < a.split) value += set[i * 32 + lane()];
             }
             value *= shared<float>(at.rest)[warp()];
             float second = GATED ? shfl_xor(value, 16u) : 0.0f;
@@ -149,26 +146,27 @@ template <typename Dot, bool SECOND, bool GATED> DEVICE void run(const MatvecArg
     }
 }
 
-template <bool GATED, typename First, typename Second = First> DEVICE void matvec(const MatvecArgs &a) {
+template <u32 WARPS, bool GATED, typename First, typename Second = First> DEVICE void matvec(const MatvecArgs &a) {
     pdl_launch();
     const u32 col_tiles = a.out[0].matrix.col_tiles;
     Staged at = staged(col_tiles);
     if (First::FLOATS) at.rest = col_tiles * 1024;
-    run<First, false, GATED>(a, at, col_tiles);
-    if (First::FORMAT != Second::FORMAT) run<Second, true, false>(a, at, col_tiles);
+    run<WARPS, First, false, GATED>(a, at, col_tiles);
+    if (First::FORMAT != Second::FORMAT) run<WARPS, Second, true, false>(a, at, col_tiles);
 }
 
-KERNEL(matvec_q4_k, MatvecArgs, 640, 1) { matvec<false, DotQ4K>(a); }
-KERNEL(matvec_q5_k, MatvecArgs, 640, 1) { matvec<false, DotQ5K>(a); }
-KERNEL(matvec_q6_k, MatvecArgs, 640, 1) { matvec<false, DotQ6K>(a); }
-KERNEL(matvec_q8_0, MatvecArgs, 640, 1) { matvec<false, DotQ8_0>(a); }
-KERNEL(matvec_q4_0, MatvecArgs, 640, 1) { matvec<false, DotQ4_0>(a); }
-KERNEL(matvec_f16, MatvecArgs, 640, 1) { matvec<false, DotF16>(a); }
-KERNEL(matvec_q4_k_q6_k, MatvecArgs, 640, 1) { matvec<false, DotQ4K, DotQ6K>(a); }
-KERNEL(matvec_q5_k_q6_k, MatvecArgs, 640, 1) { matvec<false, DotQ5K, DotQ6K>(a); }
-KERNEL(matvec_gated_q4_k, MatvecArgs, 640, 1) { matvec<true, DotQ4K>(a); }
-KERNEL(matvec_gated_q5_k, MatvecArgs, 640, 1) { matvec<true, DotQ5K>(a); }
-KERNEL(matvec_gated_q6_k, MatvecArgs, 640, 1) { matvec<true, DotQ6K>(a); }
-KERNEL(matvec_gated_q8_0, MatvecArgs, 640, 1) { matvec<true, DotQ8_0>(a); }
-KERNEL(matvec_gated_q4_0, MatvecArgs, 640, 1) { matvec<true, DotQ4_0>(a); }
-KERNEL(matvec_gated_f16, MatvecArgs, 640, 1) { matvec<true, DotF16>(a); }
+// Blocks of 24 warps where 80 registers are enough, else of 20 with 96; src/args/matvec.rs knows which.
+KERNEL(matvec_q4_k, MatvecArgs, 768, 1) { matvec<24, false, DotQ4K>(a); }
+KERNEL(matvec_q5_k, MatvecArgs, 768, 1) { matvec<24, false, DotQ5K>(a); }
+KERNEL(matvec_q6_k, MatvecArgs, 768, 1) { matvec<24, false, DotQ6K>(a); }
+KERNEL(matvec_q8_0, MatvecArgs, 768, 1) { matvec<24, false, DotQ8_0>(a); }
+KERNEL(matvec_q4_0, MatvecArgs, 640, 1) { matvec<20, false, DotQ4_0>(a); }
+KERNEL(matvec_f16, MatvecArgs, 768, 1) { matvec<24, false, DotF16>(a); }
+KERNEL(matvec_q4_k_q6_k, MatvecArgs, 768, 1) { matvec<24, false, DotQ4K, DotQ6K>(a); }
+KERNEL(matvec_q5_k_q6_k, MatvecArgs, 640, 1) { matvec<20, false, DotQ5K, DotQ6K>(a); }
+KERNEL(matvec_gated_q4_k, MatvecArgs, 768, 1) { matvec<24, true, DotQ4K>(a); }
+KERNEL(matvec_gated_q5_k, MatvecArgs, 640, 1) { matvec<20, true, DotQ5K>(a); }
+KERNEL(matvec_gated_q6_k, MatvecArgs, 768, 1) { matvec<24, true, DotQ6K>(a); }
+KERNEL(matvec_gated_q8_0, MatvecArgs, 640, 1) { matvec<20, true, DotQ8_0>(a); }
+KERNEL(matvec_gated_q4_0, MatvecArgs, 640, 1) { matvec<20, true, DotQ4_0>(a); }
+KERNEL(matvec_gated_f16, MatvecArgs, 768, 1) { matvec<24, true, DotF16>(a); }

@@ -4,9 +4,6 @@ use super::common::{Epilogue, Output, Source};
 use crate::driver::{Args, Launch};
 use crate::tile::TileFormat;
 
-/// Warps of a block.
-const WARPS: u32 = 20;
-
 /// Argument of the `matvec` kernels: up to three products of one row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,7 +18,7 @@ pub struct MatvecArgs {
     pub epilogue: Epilogue,
     /// For [`Epilogue::Cap`].
     pub cap: f32,
-    /// Warps that share a row tile: a divisor of 20.
+    /// Warps that share a row tile: a divisor of the block's.
     pub split: u32,
     /// Groups of `split` warps in the launch.
     pub groups: u32,
@@ -53,8 +50,8 @@ impl MatvecArgs {
     }
 
     /// What follows from the split and the number of blocks.
-    fn share(&mut self, blocks: u32) {
-        self.groups = WARPS / self.split * blocks;
+    fn share(&mut self, warps: u32, blocks: u32) {
+        self.groups = warps / self.split * blocks;
         self.share = (1u32 << 16).div_ceil(self.split);
     }
 
@@ -63,11 +60,16 @@ impl MatvecArgs {
     /// # Panics
     /// For a split that does not divide the warps of a block.
     pub fn split(&mut self, split: u32, sms: u32) -> u32 {
-        assert!(split > 0 && WARPS.is_multiple_of(split), "a divisor of {WARPS}");
+        let warps = self.kernel().warps;
+        assert!(split > 0 && warps.is_multiple_of(split), "a divisor of {warps}");
         self.split = split;
-        let blocks = (self.units_first + self.units_second).div_ceil(WARPS / split).min(sms).max(1);
-        self.share(blocks);
+        let blocks = (self.units_first + self.units_second).div_ceil(warps / split).min(sms).max(1);
+        self.share(warps, blocks);
         blocks
+    }
+
+    fn kernel(&self) -> &'static Kernel {
+        kernel(&self.formats(), self.gated()).expect("lowering keeps to these")
     }
 
     fn formats(&self) -> Vec<TileFormat> {
@@ -84,7 +86,7 @@ impl MatvecArgs {
     /// # Panics
     /// For formats that are not [`MatvecArgs::together`].
     pub fn spread(&mut self, sms: u32) -> (&'static str, Launch) {
-        let (name, first) = kernel(&self.formats(), self.gated()).expect("lowering keeps to these");
+        let &Kernel { name, first, warps, .. } = self.kernel();
         let outputs = &self.out[..self.outputs as usize];
         let units = |of: bool| {
             let mine = outputs.iter().filter(|output| (output.matrix.format == first.id()) == of);
@@ -100,16 +102,16 @@ impl MatvecArgs {
         let parts = if self.gated() { 2 } else { 1 };
         // What a warp does in all, in steps; meeting the others costs about one more step a unit.
         let work = |split: u32| {
-            let groups = WARPS / split * sms;
+            let groups = warps / split * sms;
             let meeting = if split > 1 { 2 } else { 1 };
             u64::from(total.div_ceil(groups)) * u64::from(4 * parts * steps.div_ceil(split) + meeting)
         };
-        let splits = [1, 2, 4, 5, 10, 20].into_iter().filter(|&split| split <= steps);
+        let splits = (1..=warps).filter(|&split| warps.is_multiple_of(split) && split <= steps);
         self.split = splits.min_by_key(|&split| work(split)).unwrap_or(1);
-        let blocks = total.div_ceil(WARPS / self.split).min(sms).max(1);
-        self.share(blocks);
+        let blocks = total.div_ceil(warps / self.split).min(sms).max(1);
+        self.share(warps, blocks);
         let shared_bytes = shared_bytes(col_tiles, first);
-        (name, Launch { grid: [blocks, 1, 1], threads: WARPS * 32, shared_bytes, overlap: true })
+        (name, Launch { grid: [blocks, 1, 1], threads: warps * 32, shared_bytes, overlap: true })
     }
 }
 
@@ -117,7 +119,7 @@ impl MatvecArgs {
 pub fn shared_bytes(col_tiles: u32, format: TileFormat) -> u32 {
     let staged =
         if format == TileFormat::F16 { col_tiles * 1024 } else { (col_tiles * 644).next_multiple_of(16) };
-    staged + 256 + 4 * WARPS * 128
+    staged + 256 + 4 * MOST_WARPS * 128
 }
 
 /// Steps a tile takes.
@@ -129,34 +131,47 @@ fn steps(format: TileFormat) -> u32 {
     }
 }
 
-/// The kernel for these formats, and its first format.
-fn kernel(formats: &[TileFormat], gated: bool) -> Option<(&'static str, TileFormat)> {
+/// Warps of the largest block.
+const MOST_WARPS: u32 = 24;
+
+/// A kernel of `kernels/matvec.cu`.
+struct Kernel {
+    name: &'static str,
+    gated: bool,
+    first: TileFormat,
+    /// Of another format that it takes too.
+    second: Option<TileFormat>,
+    /// Of a block.
+    warps: u32,
+}
+
+/// The first that takes a product's formats is the best for them.
+const KERNELS: [Kernel; 14] = {
     use TileFormat::{F16, Q4_0, Q4K, Q5K, Q6K, Q8_0};
-    let all = |of: &[TileFormat]| formats.iter().all(|format| of.contains(format));
-    let plain = [
-        ("matvec_q4_k", Q4K),
-        ("matvec_q5_k", Q5K),
-        ("matvec_q6_k", Q6K),
-        ("matvec_q8_0", Q8_0),
-        ("matvec_q4_0", Q4_0),
-        ("matvec_f16", F16),
-    ];
-    let gates = [
-        ("matvec_gated_q4_k", Q4K),
-        ("matvec_gated_q5_k", Q5K),
-        ("matvec_gated_q6_k", Q6K),
-        ("matvec_gated_q8_0", Q8_0),
-        ("matvec_gated_q4_0", Q4_0),
-        ("matvec_gated_f16", F16),
-    ];
-    let list = if gated { &gates } else { &plain };
-    if let Some(&found) = list.iter().find(|(_, format)| all(&[*format])) {
-        return Some(found);
+    const fn of(name: &'static str, gated: bool, first: TileFormat, warps: u32) -> Kernel {
+        Kernel { name, gated, first, second: None, warps }
     }
-    match () {
-        () if gated => None,
-        () if all(&[Q4K, Q6K]) => Some(("matvec_q4_k_q6_k", Q4K)),
-        () if all(&[Q5K, Q6K]) => Some(("matvec_q5_k_q6_k", Q5K)),
-        () => None,
-    }
+    [
+        of("matvec_q4_k", false, Q4K, 24),
+        of("matvec_q5_k", false, Q5K, 24),
+        of("matvec_q6_k", false, Q6K, 24),
+        of("matvec_q8_0", false, Q8_0, 24),
+        of("matvec_q4_0", false, Q4_0, 20),
+        of("matvec_f16", false, F16, 24),
+        of("matvec_gated_q4_k", true, Q4K, 24),
+        of("matvec_gated_q5_k", true, Q5K, 20),
+        of("matvec_gated_q6_k", true, Q6K, 24),
+        of("matvec_gated_q8_0", true, Q8_0, 20),
+        of("matvec_gated_q4_0", true, Q4_0, 20),
+        of("matvec_gated_f16", true, F16, 24),
+        Kernel { second: Some(Q6K), ..of("matvec_q4_k_q6_k", false, Q4K, 24) },
+        Kernel { second: Some(Q6K), ..of("matvec_q5_k_q6_k", false, Q5K, 20) },
+    ]
+};
+
+/// The kernel for these formats.
+fn kernel(formats: &[TileFormat], gated: bool) -> Option<&'static Kernel> {
+    let takes =
+        |kernel: &Kernel, format: &TileFormat| *format == kernel.first || Some(*format) == kernel.second;
+    KERNELS.iter().find(|kernel| kernel.gated == gated && formats.iter().all(|format| takes(kernel, format)))
 }

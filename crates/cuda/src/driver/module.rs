@@ -100,7 +100,7 @@ impl Drop for Inner {
 }
 
 /// Shared memory's part of the first-level cache, per cent of the most it can be.
-const SHARED_PERCENT: c_int = 75;
+const SHARED_PERCENT: c_int = 50;
 
 impl Function {
     /// Its name.
