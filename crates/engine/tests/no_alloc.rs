@@ -40,5 +40,10 @@ fn main() {
         let (count, text) = decode_allocations(&mut engine, &[1, 260, 261, 262], &params, 200);
         assert!(text > 200, "text must have come: {text} bytes");
         assert_eq!(count, 0, "allocations in 200 steps with top_k {top_k}, seed {seed}");
+        // The same where the runner chooses, from the first token on.
+        let params = Params { logprobs: false, ..params };
+        let mut engine = common::engine(Sizes { ahead: 3, ..sizes }, Some(tokenizer()));
+        let (count, _) = decode_allocations(&mut engine, &[1], &params, 200);
+        assert_eq!(count, 0, "allocations in 200 steps ahead with top_k {top_k}, seed {seed}");
     }
 }
