@@ -72,6 +72,9 @@ pub(crate) struct Machine {
     /// Type of the cache of keys and values; without it f16, and f32 for logits
     #[arg(long, value_enum, help_heading = MODEL, hide_short_help = true)]
     kv: Option<Kv>,
+    /// Say on stderr what the GPU's memory is used for
+    #[arg(short, long, help_heading = MODEL, hide_short_help = true)]
+    pub(crate) verbose: bool,
     /// Most tokens computed in one step of the prompt
     #[arg(long, value_name = "N", default_value_t = 512, help_heading = MODEL, value_parser = whole, allow_negative_numbers = true, hide_short_help = true)]
     pub(crate) batch_size: usize,

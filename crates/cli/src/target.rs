@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use cuda::{Cuda, CudaOptions, driver};
 use gguf::Gguf;
 use model::reference::ReferenceDevice;
-use model::runner::KvType;
+use model::runner::{KvType, Memory};
 use model::{Device, LoadOptions, Plan, Runner};
 
 use crate::args::{DeviceName, Machine};
 use crate::config::Config;
 use crate::failure::{bad_input, explain};
 use crate::free;
-use crate::screen::{Screen, printable};
+use crate::screen::{Screen, printable, size};
 
 /// What the options of a command name.
 pub(crate) enum Target {
@@ -24,6 +24,8 @@ pub(crate) enum Target {
         cuda: Box<Cuda>,
         /// Whether the command names it.
         asked: bool,
+        /// Whether to say what its memory is used for.
+        verbose: bool,
     },
 }
 
@@ -60,7 +62,7 @@ impl Target {
             matches!(error, cuda::Error::Driver(NoDriver { .. } | NoDevice { .. })) && !named
         };
         match Cuda::open(options) {
-            Ok(cuda) => Ok(Target::Gpu { cuda: Box::new(cuda), asked }),
+            Ok(cuda) => Ok(Target::Gpu { cuda: Box::new(cuda), asked, verbose: machine.verbose }),
             Err(error) if asked => Err(unusable(&error)),
             Err(error) => {
                 if !absent(&error) {
@@ -100,12 +102,23 @@ impl Target {
         screen: Screen,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Box<dyn Runner>>, model::Error> {
-        let Target::Gpu { cuda, asked } = self else { return Ok(None) };
+        let Target::Gpu { cuda, asked, verbose } = self else { return Ok(None) };
         for line in cuda::weights::conversions(plan) {
             screen.note(&format!("note: {line}"));
         }
-        match cuda.load(file, plan, options, progress) {
-            Ok(runner) => Ok(Some(runner)),
+        if *verbose {
+            // What cannot be told is refused by name below.
+            if let Ok(line) = gpu_memory(cuda, plan, options) {
+                screen.note(&line);
+            }
+        }
+        match cuda.load_in_pieces(file, plan, options, progress) {
+            Ok((runner, pieces)) => {
+                if *verbose {
+                    screen.note(&loaded(cuda, &runner.memory(), pieces));
+                }
+                Ok(Some(runner))
+            }
             // A file that cannot be read is no better on the cores.
             Err(error @ model::Error::File(_)) => Err(error),
             Err(error) if *asked => Err(error),
@@ -124,6 +137,33 @@ impl Target {
             Target::Gpu { .. } => None,
         }
     }
+}
+
+/// What loading `plan` takes of a GPU's memory, and how much is free, in one line.
+pub(crate) fn gpu_memory(cuda: &Cuda, plan: &Plan, options: &LoadOptions) -> Result<String, model::Error> {
+    let (memory, pinned) = (cuda.cost(plan, options)?, cuda.pinned(plan, options)?);
+    let free = cuda.free().map_or_else(|_| "unknown".to_owned(), size);
+    Ok(format!(
+        "GPU memory: {} for {} positions (weights {}, cache {}, buffers {}), pinned {} of the host; free {free}",
+        size(memory.total()),
+        plan.context,
+        size(memory.weights),
+        size(memory.kv),
+        size(memory.buffers),
+        size(pinned)
+    ))
+}
+
+/// What loading took, in one line.
+fn loaded(cuda: &Cuda, memory: &Memory, pieces: usize) -> String {
+    let free = cuda.free().map_or_else(|_| "unknown".to_owned(), size);
+    let chunks = if pieces == 1 { "chunk" } else { "chunks" };
+    format!(
+        "GPU loaded: weights {} in {pieces} {chunks}, cache {}, buffers {}; free after {free}",
+        size(memory.weights),
+        size(memory.kv),
+        size(memory.buffers)
+    )
 }
 
 /// The GPU that was asked for: not there or not for this program, which is a mistake of the command line, or

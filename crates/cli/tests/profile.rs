@@ -118,7 +118,7 @@ fn the_gpu_is_profiled() {
     let with_power = profile(&["-p", "12", "-n", "2", "-d", "5"], &[("EMULATED_POWER", "15000")]);
     check(&with_power);
     assert_eq!(with_power["power"], "NVML, the GPU's board");
-    assert!(with_power["tracing"].as_str().is_some_and(|words| words.contains("no recorded graphs")));
+    assert!(with_power["tracing"].as_str().is_some_and(|words| words.contains("traced: no graphs")));
     let tests = with_power["tests"].as_array().expect("tests");
     for test in tests {
         let energy = &test["energy"];
@@ -133,4 +133,37 @@ fn the_gpu_is_profiled() {
     assert!(plain["power"].is_null() && plain["tests"][0]["energy"].is_null());
     // Each operation by itself, and the gate behind its products.
     assert!(number(&plain["tests"][0], "launches") >= 9.0 * 6.0, "{plain}");
+}
+
+/// What is told before loading is what is held after it.
+#[test]
+fn the_gpus_memory_is_told() {
+    let Some(library) = cuda::lab::emulated_library() else { return };
+    let ran = |args: &[&str]| {
+        let output = program(args).env("JETSON_LLM_CUDA_LIBRARY", &library).output().expect("it starts");
+        common::Ran::from(output)
+    };
+    let part = |text: &str, name: &str| -> String {
+        let rest = text.split_once(name).unwrap_or_else(|| panic!("{name} in {text}")).1;
+        rest.trim_start().split_inclusive("iB").next().expect("a size").to_owned()
+    };
+    let answer = ran(&["-p", "Hi", "-n", "1", "--temp", "0", "-c", "64", "-v", "--device", "cuda"]);
+    assert_eq!(answer.code, Some(0), "{}", answer.err);
+    let line = |start: &str| {
+        let found = answer.err.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("{start} in {}", answer.err)).to_owned()
+    };
+    let (before, after) = (line("GPU memory: "), line("GPU loaded: "));
+    assert!(after.contains(" in 1 chunk, ") && after.contains("; free after "), "{after}");
+    for name in ["weights", "cache", "buffers"] {
+        assert_eq!(part(&before, name), part(&after, name), "{name}");
+    }
+    for command in ["plan", "inspect"] {
+        let text = ran(&[command, "-c", "64", "--device", "cuda"]).ok();
+        let told = text.lines().find(|line| line.starts_with("GPU")).expect("a line about the GPU");
+        assert_eq!(part(told, "buffers"), part(&before, "buffers"), "{command}");
+        assert!(!ran(&[command, "-c", "64"]).ok().contains("GPU"), "{command}");
+    }
+    let quiet = ran(&["-p", "Hi", "-n", "1", "--temp", "0", "--device", "cuda"]).err;
+    assert!(!quiet.contains("GPU memory"), "{quiet}");
 }

@@ -1,4 +1,5 @@
-//! What profiles are held against: how fast memory can be read, and how many launches a step is.
+//! What profiles are held against: how fast memory can be read, how many launches a step is,
+//! how the weights lie.
 
 use crate::args::roof::RoofArgs;
 use crate::design::Design;
@@ -6,8 +7,10 @@ use crate::device::Cuda;
 use crate::driver::{Block, Error, Event, Stream};
 use crate::lower::{Regime, Step, Timed};
 use crate::products::groups;
+use crate::runner::CudaRunner;
 use crate::tile::TileFormat;
-use model::{LoadOptions, Plan};
+use gguf::Gguf;
+use model::{LoadOptions, Plan, Runner};
 
 /// Passes over the memory; the first warms up and is not counted.
 const PASSES: usize = 12;
@@ -67,6 +70,22 @@ impl Cuda {
         let rate = |milliseconds: f32| bytes as f64 / (f64::from(milliseconds).max(1e-6) / 1e3);
         Ok(Roof { bytes_per_second: rate(times[0]), median: rate(times[times.len() / 2]), bytes })
     }
+    /// Loads a plan, as [`model::Device::load`] does, and says in how many allocations its weights lie.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_in_pieces(
+        &self,
+        file: &Gguf,
+        plan: &Plan,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Box<dyn Runner>, usize), model::Error> {
+        let runner = CudaRunner::load(self, file, plan, options, progress)?;
+        let pieces = runner.pieces();
+        Ok((Box::new(runner), pieces))
+    }
+
     /// Launches of each of the plan's ops in a step of `rows` rows, `wanted` of whose logits are wanted, when
     /// it is loaded with `options`. Ops that are part of another's launch have none of their own; the choice
     /// of rows counts as the first op's, as in traces.

@@ -42,7 +42,7 @@ pub(crate) struct CudaRunner {
     stream: Stream,
     kv: Kv,
     buffers: Buffers,
-    _weights: Arena,
+    weights: Arena,
     _floats: Block,
     /// What the next step is told: [`crate::rows::State`] of each regime.
     few: Pinned<u32>,
@@ -208,7 +208,7 @@ impl CudaRunner {
             stream,
             kv,
             buffers,
-            _weights: arena,
+            weights: arena,
             _floats: floats,
             few,
             many,
@@ -226,6 +226,11 @@ impl CudaRunner {
             issuing: Cell::new(FIRST_ISSUE),
             lost: None,
         })
+    }
+
+    /// Allocations that hold the weights.
+    pub(crate) fn pieces(&self) -> usize {
+        self.weights.pieces()
     }
 
     /// What the runner relies on, checked once a step.

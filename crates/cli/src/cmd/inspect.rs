@@ -9,11 +9,12 @@ use model::runner::LoadOptions;
 use model::{Plan, Spec};
 use serde_json::json;
 
-use crate::args::{ModelArgument, whole};
+use crate::args::{DeviceName, Machine, ModelArgument};
 use crate::cmd::inspect_check;
 use crate::cmd::quantize::mix::Mix;
 use crate::config::Config;
-use crate::screen::{count, printable, size};
+use crate::screen::{Screen, count, printable, size};
+use crate::target::{Target, gpu_memory};
 use crate::{free, json, load, model_file};
 
 const EXAMPLES: &str = "\
@@ -28,9 +29,8 @@ Examples:
 pub(crate) struct Command {
     #[command(flatten)]
     model: ModelArgument,
-    /// Positions to reckon memory for; without it 4096 or the model's own length if that is less
-    #[arg(short, long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
-    ctx_size: Option<usize>,
+    #[command(flatten)]
+    machine: Machine,
     /// Read every weight too, and fail at the first that is not finite
     #[arg(long)]
     check: bool,
@@ -53,12 +53,30 @@ struct Needs {
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(command.model.path(), config)?;
     // What cannot be planned for is refused, not reckoned: the sums would overflow.
-    let context = load::positions(command.ctx_size, 0)?.filter(|&context| context > 0);
+    let context = load::positions(command.machine.ctx_size, 0)?.filter(|&context| context > 0);
     if command.check {
         inspect_check::check(&file)?;
     }
     let needs = needs(&file, context);
-    if command.json { json::print(&as_json(&file, &needs)) } else { print(&file, &needs, command.tensors) }
+    if command.json {
+        return json::print(&as_json(&file, &needs));
+    }
+    let gpu = match &needs {
+        Ok(needs) => gpu(&command.machine, &needs.plan, config)?,
+        Err(_) => None,
+    };
+    print(&file, &needs, gpu.as_deref(), command.tensors)
+}
+
+/// What the model takes of a GPU's memory, if that is asked for and there is one.
+fn gpu(machine: &Machine, plan: &Plan, config: &Config) -> anyhow::Result<Option<String>> {
+    if machine.device != DeviceName::Cuda && !machine.verbose {
+        return Ok(None);
+    }
+    let Target::Gpu { cuda, .. } = Target::open(machine, config, Screen::new(config, false))? else {
+        return Ok(None);
+    };
+    Ok(Some(gpu_memory(&cuda, plan, &load::options(plan, machine, 1, config)?)?))
 }
 
 fn needs(file: &Gguf, context: Option<usize>) -> Result<Needs, model::Error> {
@@ -164,7 +182,12 @@ fn value_json(value: &Value) -> serde_json::Value {
     }
 }
 
-fn print(file: &Gguf, needs: &Result<Needs, model::Error>, tensors: bool) -> anyhow::Result<()> {
+fn print(
+    file: &Gguf,
+    needs: &Result<Needs, model::Error>,
+    gpu: Option<&str>,
+    tensors: bool,
+) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let mut line = |name: &str, value: &str| writeln!(out, "{name:<12} {}", printable(value));
     line("file", file.name())?;
@@ -204,6 +227,9 @@ fn print(file: &Gguf, needs: &Result<Needs, model::Error>, tensors: bool) -> any
                 let fits = memory.total() <= free;
                 let answer = if fits { "yes" } else { "no, see --ctx-size or take a smaller file" };
                 line("fits", &format!("{answer}: {} is free", size(free)))?;
+            }
+            if let Some(gpu) = gpu {
+                line("GPU", gpu.trim_start_matches("GPU memory: "))?;
             }
             line("supported", "yes")?;
         }

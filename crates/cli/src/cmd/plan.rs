@@ -5,14 +5,17 @@ use std::io::{self, Write};
 use clap::Args;
 use model::Plan;
 
-use crate::args::{ModelArgument, whole};
+use crate::args::{DeviceName, Machine, ModelArgument};
 use crate::config::Config;
-use crate::{load, model_file, screen};
+use crate::screen::{Screen, printable};
+use crate::target::{Target, gpu_memory};
+use crate::{load, model_file};
 
 const EXAMPLES: &str = "\
 Examples:
   jetson-llm plan model.gguf
-  jetson-llm plan model.gguf -c 32768";
+  jetson-llm plan model.gguf -c 32768
+  jetson-llm plan model.gguf -c 8192 --device cuda    and the GPU memory it takes";
 
 /// Print a model's forward pass, one operation a line
 #[derive(Args, Debug)]
@@ -20,18 +23,31 @@ Examples:
 pub(crate) struct Command {
     #[command(flatten)]
     model: ModelArgument,
-    /// Positions; without it the length the model was trained on
-    #[arg(short, long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
-    ctx_size: Option<usize>,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(command.model.path(), config)?;
-    let context = load::positions(command.ctx_size, 0)?.filter(|&context| context > 0);
+    // Without it the length the model was trained on.
+    let context = load::positions(command.machine.ctx_size, 0)?.filter(|&context| context > 0);
     let (_, plan) = Plan::read(&file, context)?;
+    let memory = if command.machine.device == DeviceName::Cuda {
+        let target = Target::open(&command.machine, config, Screen::new(config, false))?;
+        let options = load::options(&plan, &command.machine, 1, config)?;
+        match &target {
+            Target::Gpu { cuda, .. } => Some(gpu_memory(cuda, &plan, &options)?),
+            Target::Plain(_) => None,
+        }
+    } else {
+        None
+    };
     let mut out = io::stdout().lock();
     for line in plan.to_string().lines() {
-        writeln!(out, "{}", screen::printable(line))?;
+        writeln!(out, "{}", printable(line))?;
+    }
+    if let Some(memory) = memory {
+        writeln!(out, "{}", printable(&memory))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use engine::{Engine, SequenceId};
+use engine::{Engine, Params, Sampling, SequenceId};
 use gguf::Gguf;
 use model::runner::{Memory, OpTime};
 use model::{LoadOptions, Plan};
@@ -90,8 +90,9 @@ impl About {
     /// What tracing does to what it measures, in words.
     fn tracing(&self) -> &'static str {
         if self.gpu {
-            "traced: no recorded graphs, an event between any two launches, which then do not overlap, and the \
-             device waits for the host before each step; times of operations are the device's"
+            "untraced: graphs as recorded, tokens chosen on the device if it can; traced: no graphs, given tokens, \
+             an event between any two launches, which then do not overlap, and the device waits for the host \
+             before each step; times of operations are the device's"
         } else {
             "traced: the first thread looks at the clock between operations, waiting for the others included"
         }
@@ -126,10 +127,11 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let library = command.machine.cuda_library.as_deref().or(config.cuda_library.as_deref());
     let sensor = Sensor::of(&target, library);
 
+    let chooses = engine.feeds_back();
     let mut progress = screen.steps("measuring", tests.len() as u64);
     let mut results = Vec::new();
     for test in tests {
-        let mut bench = Bench { engine: &mut engine, test, state: 0x2545_f491 };
+        let mut bench = Bench { engine: &mut engine, test, state: 0x2545_f491, chooses };
         results.push(bench.measure(command.repetitions, sensor.as_ref(), &target)?);
         progress.add(1);
     }
@@ -225,6 +227,8 @@ struct Bench<'a> {
     test: Test,
     /// Of random tokens.
     state: u64,
+    /// Whether tokens are chosen and fed back by the device, as in `run`, and not given.
+    chooses: bool,
 }
 
 impl Bench<'_> {
@@ -245,12 +249,12 @@ impl Bench<'_> {
         untraced.sort();
         self.engine.trace(true);
         // A GPU learns how far ahead of it the host has to be.
-        self.once(sequence)?;
+        self.given(sequence)?;
         let mut traced = Vec::new();
         for _ in 0..repetitions {
             // Forgets the times so far.
             self.engine.trace(true);
-            traced.push((self.once(sequence)?, self.engine.runner().times().to_vec()));
+            traced.push((self.given(sequence)?, self.engine.runner().times().to_vec()));
         }
         traced.sort_by_key(|(took, _)| *took);
         // One run's times, so that they add up to no more than it took.
@@ -288,8 +292,26 @@ impl Bench<'_> {
         sensor.measure(|| self.once(sequence).map(|_| tokens))
     }
 
-    /// Runs the test after the sequence's first `depth` tokens and takes it back.
+    /// Runs the test after the sequence's first `depth` tokens, as users do, and takes it back.
     fn once(&mut self, sequence: SequenceId) -> anyhow::Result<Duration> {
+        let test = self.test;
+        if !self.chooses || test.generate == 0 {
+            return self.given(sequence);
+        }
+        let mut prompt = self.engine.ids(sequence)?[..test.depth].to_vec();
+        prompt.extend(self.take(1));
+        let sampling = Sampling::greedy();
+        let params = Params { max_tokens: Some(test.generate), sampling, ..Params::default() };
+        let start = Instant::now();
+        self.engine.extend(sequence, &prompt, &params)?;
+        self.engine.run(sequence, &|| false, &mut |_| {})?;
+        let took = start.elapsed();
+        self.engine.truncate(sequence, test.depth)?;
+        Ok(took)
+    }
+
+    /// The same with tokens that are given, after each of which the host waits.
+    fn given(&mut self, sequence: SequenceId) -> anyhow::Result<Duration> {
         let test = self.test;
         let ids = self.take(test.tokens());
         let start = Instant::now();

@@ -1,7 +1,7 @@
 //! The report as a picture: for each test a bar of operations by time, and their shares of the bandwidth.
 //!
-//! Plain SVG without scripts; text and rules take the colours of the reader's light or dark theme, and the
-//! palette (Okabe and Ito's, which people with colour-blindness tell apart) is read on both.
+//! Plain SVG without scripts. Text and rules take the colours of the reader's light or dark theme; the bars'
+//! colours stand out from both, and black text can be read on them.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::report::{Profile, micros, si};
 use crate::screen::printable;
 
 const PALETTE: [&str; 8] =
-    ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#b8a900", "#8c8c8c"];
+    ["#56b4e9", "#e69f00", "#2fb58d", "#d98ab5", "#e8743b", "#b8a900", "#9d8df1", "#9a9a9a"];
 
 const WIDTH: f64 = 920.0;
 const MARGIN: f64 = 24.0;
@@ -21,10 +21,10 @@ const LINE: f64 = 22.0;
 const STYLE: &str = "\
 svg { color-scheme: light dark; background: #ffffff; font: 13px system-ui, sans-serif }\n\
 text { fill: #1f2328 } .soft { fill: #59636e } .rule { stroke: #59636e } .back { fill: #59636e; opacity: .15 }\n\
-.title { font-size: 17px; font-weight: 600 } .head { font-size: 14px; font-weight: 600 } .in { fill: #ffffff }\n\
+.title { font-size: 17px; font-weight: 600 } .head { font-size: 14px; font-weight: 600 } .in { fill: #111111 }\n\
 @media (prefers-color-scheme: dark) {\n\
 svg { background: #0d1117 } text { fill: #e6edf3 } .soft { fill: #9198a1 } .rule { stroke: #9198a1 }\n\
-.back { fill: #9198a1 } .in { fill: #ffffff } }";
+.back { fill: #9198a1 } .in { fill: #111111 } }";
 
 /// The picture.
 pub(super) fn picture(about: &About, profiles: &[Profile]) -> String {
