@@ -99,6 +99,7 @@ thread_local std::vector<Fiber> fibers;
 thread_local std::vector<Warp> warps;
 thread_local std::vector<unsigned char *> stacks;
 thread_local Meeting block_meeting;
+thread_local Meeting named[16]; // of some warps of a block
 thread_local void *home;
 thread_local u64 moves; // arrivals and ends: a round without any is a deadlock
 thread_local void (*running)(const void *);
@@ -151,6 +152,7 @@ bool run_block(unsigned char *shared, u32 shared_bytes) {
     for (u32 i = 0; i < all; i++) prepare(fibers[i], i);
     for (Warp &warp : warps) warp.meeting = {};
     block_meeting = {};
+    for (Meeting &meeting : named) meeting = {};
     u32 left = all;
     while (left > 0) {
         u64 before = moves;
@@ -181,6 +183,10 @@ Registered::Registered(const char *name, unsigned args_bytes, unsigned threads, 
 }
 
 void meet_block() { meet(block_meeting, block.threads); }
+void meet_some(u32 id, u32 count) {
+    if (id == 0 || id > 15 || count % 32 != 0) fail("a named barrier that does not exist");
+    meet(named[id], count);
+}
 
 const Slot *meet_warp(const void *bytes, size_t count) {
     Warp &warp = warps[self->index / 32];
