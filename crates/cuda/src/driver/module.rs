@@ -100,7 +100,7 @@ impl Drop for Inner {
 }
 
 /// Shared memory's part of the first-level cache, per cent of the most it can be.
-const SHARED_PERCENT: c_int = 50;
+const SHARED_PERCENT: c_int = 75;
 
 impl Function {
     /// Its name.
@@ -124,8 +124,8 @@ impl Function {
     /// Asks for the division of the first-level cache that all kernels here have.
     ///
     /// A multiprocessor runs blocks of one division at a time: kernels that divide it alike can follow each
-    /// other, and overlap, without waiting for it to be empty. Half is left to the cache, which holds loads
-    /// that are under way: with all of it as shared memory decode was 15 % slower.
+    /// other, and overlap, without waiting for it to be empty. A quarter is left to the cache, which holds
+    /// loads that are under way: with all of it as shared memory decode was 15 % slower.
     pub fn prefer_shared(&self) -> Result<(), Error> {
         self.context().call("cuFuncSetAttribute", |api| {
             // SAFETY: a function of the driver.
