@@ -65,9 +65,13 @@ struct Ring {
     const u8 *next[2], *next_half;
     bool more;
 };
-// A lane's part of the record of a step; `packed` only if the mode is, `words` has it otherwise.
+// A lane's part of the record of a step; `packed` only if the mode is, `words` has it otherwise. `ahead` is the
+// distance to the next step's record (0 behind the last), `first` what multiply_step starts with: fragments
+// are asked for a quarter of a step before they are needed, as they come from the L2 for the first warp.
 struct Input {
     const u8 *words, *packed;
+    u32 ahead;
+    Words4 first[2];
 };
 
 // Waits for the older group under way, of all lanes.
@@ -80,6 +84,9 @@ template <u32 FORMAT> DEVICE void refill(const Ring &ring, u32 group) {
     sync_warp();
     if (ring.more) copy_group(Tag<FORMAT>{}, group, ring);
     copy_commit();
+    // A meeting of as many as one warp has, which copies are not moved across: else the assembler leaves those
+    // of the last group to the end of the step, and the next step waits for memory.
+    if (group == GROUPS - 1) sync_some(1, 32);
 }
 // What lies at byte `at` of a tile in the buffer, counted from a lane's `from`.
 template <typename T> DEVICE T load_shared(u32 from, u32 at) {
@@ -107,10 +114,10 @@ template <u32 FORMAT, Mode MODE> DEVICE Input lane_input(const u8 *record) {
     u32 half = lane() >> 4, rest = lane() & 15, t = lane() & 3;
     if (FORMAT == F16) {
         const u8 *scale = record + HALVES_SCALE + (MODE == PACKED ? 2 * t & 3 : 2 * t) * 4;
-        return {record + (MODE == PACKED ? rest * 32 + half * 16 : lane() * 32), scale};
+        return {record + (MODE == PACKED ? rest * 32 + half * 16 : lane() * 32), scale, 0, {}};
     }
-    if (MODE == PACKED) return {record + rest * 16 + half * 8, record + RECORD_PACKED + lane() * 16};
-    return {record + lane() * 16, nullptr};
+    if (MODE == PACKED) return {record + rest * 16 + half * 8, record + RECORD_PACKED + lane() * 16, 0, {}};
+    return {record + lane() * 16, nullptr, 0, {}};
 }
 // Its sums (hi, lo) and dx of two columns.
 template <Mode MODE> DEVICE const u8 *info_of(const Input &input) {
@@ -121,6 +128,13 @@ template <Mode MODE> DEVICE Words4 load_input(const Input &input, u32 sub) {
     if (MODE == EXACT) return load_words<Words4>(input.words + sub * 512);
     Words2 b = load_words<Words2>(input.words + sub * 512);
     return {b.x, b.y, 0, 0};
+}
+// Those of the two sub-blocks of a phase: even ones, then odd ones, two at a time.
+template <Mode MODE> DEVICE void load_phase(const Input &input, u32 phase, Words4 (&b)[2]) {
+    u32 sub = phase % 2 * 4 + phase / 2 % 2;
+    UNROLL for (u32 k = 0; k < 2; k++) {
+        b[k] = load_input<MODE>({input.words + (phase == 4 ? input.ahead : 0), nullptr, 0, {}}, sub + 2 * k);
+    }
 }
 
 // A·B of a sub-block for the planes a mode has; A unsigned bytes, or signed.
@@ -167,6 +181,8 @@ DEVICE void find_unit(const SkinnyArgs &a, u32 &output, u32 &row_tile) {
 
 // Floats from one column of a warp's results to the next; their banks: t · 8 + g.
 constexpr u32 MERGE_STRIDE = 36;
+// Results of a unit a lane of a single warp has.
+constexpr u32 MERGE_ROUNDS = 8;
 
 DEVICE void lay_down(float *area, const F32x4 (&sum)[2]) {
     u32 g = lane() >> 2, t = lane() & 3;
@@ -218,24 +234,39 @@ template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
     F32x4 sum[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     if (used) {
         Input input = lane_input<FORMAT, MODE>(a.staged + part * step_record(FORMAT));
+        if (FORMAT != F16) load_phase<MODE>(input, 0, input.first);
         u32 left = (steps - part + parts - 1) / parts;
         u32 ahead = parts * step_bytes(FORMAT), inputs = parts * step_record(FORMAT);
         ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
         NO_UNROLL for (; left > 0; left--) {
             ring.more = left > 1;
             ring.lines = opaque(ring.lines), ring.half = opaque(ring.half), ring.row = opaque(ring.row);
+            input.ahead = ring.more ? inputs : 0;
             multiply_step<MODE>(Tag<FORMAT>{}, ring, input, sum);
             ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
             input.words += inputs;
             if (MODE == PACKED || FORMAT == F16) input.packed += inputs;
         }
     }
+    const Output &to = a.out[output];
+    u32 unit_rows = gated(a) ? 16 : 32;
+    // What is added to, asked for all at once: one by one they would be eight times the latency.
+    float before[MERGE_ROUNDS];
+    UNROLL for (u32 k = 0; k < MERGE_ROUNDS; k++) {
+        u32 i = tid() + k * threads(), at = row_tile * 16 + (i & 31), n = i >> 5;
+        bool wanted = a.epilogue == ADD && n < a.rows && at < to.matrix.rows;
+        before[k] = wanted ? to.to[static_cast<u64>(n) * to.stride + at] : 0.0f;
+    }
     sync_warp();
     lay_down(shared<float>(buffer), sum);
     sync_block();
+    if (a.epilogue == ADD) {
+        UNROLL for (u32 k = 0; k < MERGE_ROUNDS; k++) {
+            u32 i = tid() + k * threads();
+            if (i < 256) shared<float>(0)[((i >> 5) + (MODE == PACKED ? 4 : 0) & 7) * MERGE_STRIDE + (i & 31)] += before[k];
+        }
+    }
 
-    const Output &to = a.out[output];
-    u32 unit_rows = gated(a) ? 16 : 32;
     NO_UNROLL for (u32 i = tid(); i < unit_rows * a.rows; i += threads()) {
         u32 row = i % unit_rows, n = i / unit_rows, at = row_tile * 16 + row;
         if (at >= to.matrix.rows) continue;
@@ -246,8 +277,6 @@ template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
             float up = merged<FORMAT, MODE>(parts, row + 16, n);
             if (a.out[1].bias != nullptr) up += a.out[1].bias[at];
             value = (a.epilogue == GATE_SILU ? silu(value) : gelu_tanh(value)) * up;
-        } else if (a.epilogue == ADD) {
-            value += *target;
         } else if (a.epilogue == CAP) {
             value = capped(value, a.cap);
         }
