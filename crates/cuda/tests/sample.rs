@@ -112,7 +112,9 @@ impl<'a> Bench<'a> {
             .iter()
             .map(|sampling| {
                 let mut sampler = Sampler::new(sampling, vocab, WINDOW).expect("good settings");
-                prompt.iter().for_each(|&token| sampler.accept(token));
+                for &token in prompt {
+                    sampler.accept(token);
+                }
                 sampler
             })
             .collect();
