@@ -28,9 +28,7 @@ fn check(profile: &Value) {
         // One step has no room for much more than its operations, however busy the machine is.
         assert!(parts > 0.3 * traced, "{parts} of {traced}");
         for key in ["seconds", "bytes", "operations", "launches"] {
-            // Operations without a time of their own are in layers only: they read what is stored.
-            let (ops, layers) = (sum(&test["ops"], key), sum(&test["layers"], key));
-            assert!(ops <= layers * (1.0 + 1e-9) && ops >= 0.95 * layers, "{key}: {ops} and {layers}");
+            assert!(near(sum(&test["ops"], key), sum(&test["layers"], key)), "{key} of {test}");
         }
         assert!(near(sum(&test["ops"], "seconds"), parts));
         assert!(near(sum(&test["layers"], "bytes"), number(test, "bytes")));
@@ -62,7 +60,8 @@ fn the_cores_are_profiled() {
     assert_eq!(names, ["pp20", "tg3", "pp20 @ d40", "tg3 @ d40"]);
     assert!(tests.iter().all(|test| test["energy"].is_null()) && profile["power"].is_null());
 
-    // A token's weights are the plan's own sum; the cache at depths 40, 41, 42 is that of 42 positions.
+    // A token's weights are the plan's own sum; the cache at depths 0, 1, 2 is
+    // read for 2 positions and written for 1 on average, at 40, 41, 42 for 42 and 1.
     let inspect = run(&["inspect", "--json"]).json();
     let plan = number(&inspect, "bytes_per_token");
     let token = &tests[1];
@@ -71,9 +70,9 @@ fn the_cores_are_profiled() {
         .map(|name| number(op(token, name), "bytes"))
         .sum();
     let attend = |test| number(op(test, "attend"), "bytes");
-    let position = attend(token) / 2.0;
+    let position = attend(token) / 3.0;
     assert!(near(weights + position, plan), "{weights} and {position} of {plan}");
-    assert!(near(attend(&tests[3]) / position, 42.0));
+    assert!(near(attend(&tests[3]) / position, 43.0));
     assert!(near(number(op(token, "logits Q6_K"), "operations"), 2.0 * 8192.0 * 256.0), "{token}");
 
     let text = String::from_utf8(folder.read("p.md")).expect("UTF-8");

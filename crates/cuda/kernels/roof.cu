@@ -10,7 +10,7 @@ struct RoofArgs {
 
 // Eight loads of sixteen bytes a thread are under way at a time, 512 contiguous bytes a warp each: with two
 // blocks of 512 threads 128 KiB an SM, more than latency times bandwidth of an Orin or an H200 asks for.
-// 0.05 instructions a byte; the sum keeps the loads and shows that every word was read once.
+// 50 instructions of a warp for 4096 bytes; the sum keeps the loads and shows that every word was read once.
 KERNEL(roof, RoofArgs, 512, 2) {
     u64 stride = static_cast<u64>(blocks_x()) * threads();
     u64 i = static_cast<u64>(block_x()) * threads() + tid();
@@ -38,7 +38,7 @@ struct HoldArgs {
 
 // One warp that takes `turns` dependent multiplications, at least 4 clocks each, and leaves the memory alone.
 // What is launched behind it waits in the stream until the host is far ahead, so that events between launches
-// tell the device's time and not the host's. numbers: x = 1664525 x + 1013904223 (Knuth).
+// tell the device's time and not the host's. x = 1664525 x + 1013904223 (Knuth).
 KERNEL(hold, HoldArgs, 32, 1) {
     u32 x = a.seed;
     NO_UNROLL

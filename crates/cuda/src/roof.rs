@@ -31,8 +31,8 @@ pub struct Roof {
 }
 
 impl Cuda {
-    /// Reads memory of at least four times the second-level cache, where that much is free, and takes the
-    /// time. The memory is given back.
+    /// Reads 1 GiB, or half of what is free, again and again and takes the time: much more than a
+    /// second-level cache holds, unless the device is nearly full. The memory is given back.
     ///
     /// # Errors
     /// The driver's; [`Error::OutOfMemory`] when not even 1 MiB is free.

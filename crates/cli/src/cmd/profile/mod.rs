@@ -1,7 +1,7 @@
 //! `profile`: where the time of a prompt and of a token goes, and what it could be.
 //!
-//! Each test is measured twice: as users run it, and traced, with every operation timed by itself. The
-//! memory's own speed is measured before anything is loaded.
+//! Each test is measured twice: as users run it, and traced, with every operation timed by itself. What the
+//! memory gives is measured too, on a GPU before the model takes it.
 
 mod markdown;
 mod power;

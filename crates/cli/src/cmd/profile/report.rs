@@ -121,7 +121,7 @@ pub(super) struct Profile {
 impl Profile {
     /// Groups the times of the plan's operations, all of them for one token or one prompt.
     pub(super) fn new(plan: &Plan, test: Test, times: &[(f64, f64)], work: &[Work], gpu: bool) -> Profile {
-        let rows: Vec<Row> = (plan.ops.iter().zip(times).zip(work))
+        let mut rows: Vec<Row> = (plan.ops.iter().zip(times).zip(work))
             .map(|((op, &(seconds, launches)), &work)| Row {
                 name: work::kind(plan, op),
                 seconds,
@@ -129,6 +129,7 @@ impl Profile {
                 work,
             })
             .collect();
+        give_on(&mut rows);
         let mut kinds: Vec<Row> = Vec::new();
         for row in &rows {
             match kinds.iter_mut().find(|kind| kind.name == row.name) {
@@ -267,6 +268,21 @@ impl Row {
     }
 }
 
+/// What is part of a later operation's launch has no time of its own: its work is that launch's.
+fn give_on(rows: &mut [Row]) {
+    let mut carried = Work::default();
+    for row in rows.iter_mut() {
+        if row.seconds > 0.0 {
+            row.work.add(std::mem::take(&mut carried));
+        } else {
+            carried.add(std::mem::take(&mut row.work));
+        }
+    }
+    if let Some(last) = rows.iter_mut().rev().find(|row| row.seconds > 0.0) {
+        last.work.add(carried);
+    }
+}
+
 /// A time in the unit that suits it.
 pub(super) fn micros(seconds: f64) -> String {
     match seconds {
@@ -315,6 +331,13 @@ mod tests {
             (Limit::Compute, "compute: 2.00 T operations/s".to_owned())
         );
         assert!(row(1e-6, 1.0, 0.0, 0.0).words(&ROOF, "run").contains("next to nothing"));
+    }
+
+    #[test]
+    fn work_goes_to_the_launch_that_does_it() {
+        let mut rows = [row(0.0, 0.0, 1.0, 2.0), row(1.0, 1.0, 10.0, 20.0), row(0.0, 0.0, 100.0, 200.0)];
+        give_on(&mut rows);
+        assert_eq!(rows.map(|row| row.work.bytes), [0.0, 111.0, 0.0]);
     }
 
     #[test]
