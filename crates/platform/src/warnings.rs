@@ -94,21 +94,24 @@ pub fn warnings(now: &Readings, before: Option<(&Readings, u64)>) -> Vec<Warning
             found.push(Warning::OverCurrent { cause: counter.words(), count });
         }
     }
-    found.extend(thrash(now, before).map(|sign| Warning::Thrash { sign }));
+    found.extend(thrash(now, before));
     let l4t = now.board.l4t.clone().filter(L4t::refuses_memory);
     found.extend(l4t.map(|l4t| Warning::RefusesMemory { l4t }));
     found
 }
 
-fn thrash(now: &Readings, before: Option<(&Readings, u64)>) -> Option<Thrash> {
+/// Whether the machine swaps instead of working; without `before` only what its kernel says of waiting
+/// counts, and Jetson kernels say that only if told to.
+pub fn thrash(now: &Readings, before: Option<(&Readings, u64)>) -> Option<Warning> {
     let stalled = now.pressure.memory_full.map(|stall| stall.avg10).filter(|&stalled| stalled > STALLED);
-    if let Some(stalled) = stalled {
-        return Some(Thrash::Stalled(stalled));
-    }
-    let (before, ms) = before.filter(|(_, ms)| *ms > 0)?;
-    let pages = now.memory.pages_swapped_in?.saturating_sub(before.memory.pages_swapped_in?);
-    let rate = pages as f32 * 1000.0 / ms as f32;
-    (rate > PAGES).then_some(Thrash::Pages(rate))
+    let swapped = || {
+        let (before, ms) = before.filter(|(_, ms)| *ms > 0)?;
+        let pages = now.memory.pages_swapped_in?.saturating_sub(before.memory.pages_swapped_in?);
+        let rate = pages as f32 * 1000.0 / ms as f32;
+        (rate > PAGES).then_some(Thrash::Pages(rate))
+    };
+    let sign = stalled.map(Thrash::Stalled).or_else(swapped)?;
+    Some(Warning::Thrash { sign })
 }
 
 impl Warning {
