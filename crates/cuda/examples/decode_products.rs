@@ -144,7 +144,7 @@ fn main() {
         block.fill_later(&bench.lab.stream, 0, block.bytes(), 0x2b).expect("fill");
         let mut weights = Weights { block, at: 0 };
         let Shape { dim, q, kv, ff, vocab, .. } = *shape;
-        let mut layer = |w: &mut Weights, six: bool| {
+        let layer = |w: &mut Weights, six: bool| {
             let high = if six { Q6K } else { Q4K };
             [
                 bench.step(w, &[(Q4K, q), (Q4K, kv), (high, kv)], dim, Epilogue::Store),

@@ -337,7 +337,7 @@ mod tests {
     fn work_goes_to_the_launch_that_does_it() {
         let mut rows = [row(0.0, 0.0, 1.0, 2.0), row(1.0, 1.0, 10.0, 20.0), row(0.0, 0.0, 100.0, 200.0)];
         give_on(&mut rows);
-        assert_eq!(rows.map(|row| row.work.bytes), [0.0, 111.0, 0.0]);
+        assert_eq!(rows.map(|row| row.work.bytes as u64), [0, 111, 0]);
     }
 
     #[test]
