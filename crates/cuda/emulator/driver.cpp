@@ -10,6 +10,7 @@
 //   EMULATED_FAIL_ALLOC_OVER=bytes  larger allocations fail, as NvMap's do
 //   EMULATED_REFUSE=209             code with which cubins are refused
 //   EMULATED_LOSE_AFTER=n           launches until the device is lost
+//   EMULATED_LATE=1                streams do nothing until somebody waits, and one thing when asked how far they are
 //   EMULATED_HIDDEN=1               passes for a real driver: it is given the program's own cubins
 #include <atomic>
 #include <chrono>
@@ -18,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -42,6 +44,7 @@ enum Code {
     UNSUPPORTED_PTX_VERSION = 222,
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
+    NOT_READY = 600,
     ILLEGAL_ADDRESS = 700,
     LAUNCH_FAILED = 719,
     CAPTURE_UNSUPPORTED = 900,
@@ -69,6 +72,7 @@ using Graph = std::vector<Work>;
 
 struct Stream {
     std::unique_ptr<Graph> recording;
+    std::deque<Work> waiting; // of a late stream
 };
 
 struct Event {
@@ -173,7 +177,7 @@ bool inside(uintptr_t address, size_t bytes) {
     return offset <= allocation.bytes && bytes <= allocation.bytes - offset;
 }
 
-// Does the work now, or keeps it for the graph.
+// Does the work now, or keeps it for the graph or, in a late stream, for later.
 int enqueue(void *handle, Work work) {
     if (int code = ready()) return code;
     auto *stream = static_cast<Stream *>(handle);
@@ -181,6 +185,17 @@ int enqueue(void *handle, Work work) {
         stream->recording->push_back(std::move(work));
         return SUCCESS;
     }
+    if (stream && number("EMULATED_LATE", 0) != 0) {
+        stream->waiting.push_back(std::move(work));
+        return SUCCESS;
+    }
+    return work();
+}
+
+// Does the first thing a late stream has to do.
+int advance(Stream *stream) {
+    Work work = std::move(stream->waiting.front());
+    stream->waiting.pop_front();
     return work();
 }
 
@@ -204,6 +219,8 @@ int wait_for(void *handle) {
     if (int code = ready()) return code;
     auto *stream = static_cast<Stream *>(handle);
     if (stream && stream->recording) return CAPTURE_UNSUPPORTED;
+    while (stream && !stream->waiting.empty())
+        if (int code = advance(stream)) return code;
     return check_zones("a wait");
 }
 
@@ -222,6 +239,7 @@ constexpr Named NAMES[] = {
     {UNSUPPORTED_PTX_VERSION, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
     {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
@@ -362,7 +380,13 @@ int cuStreamDestroy_v2(void *stream) {
     return SUCCESS;
 }
 int cuStreamSynchronize(void *stream) { return wait_for(stream); }
-int cuStreamQuery(void *stream) { return wait_for(stream); }
+int cuStreamQuery(void *handle) {
+    auto *stream = static_cast<Stream *>(handle);
+    if (stream->waiting.empty()) return wait_for(stream);
+    if (int code = ready()) return code;
+    int code = advance(stream);
+    return code ? code : stream->waiting.empty() ? SUCCESS : NOT_READY;
+}
 int cuStreamWaitEvent(void *, void *, unsigned) { return ready(); }
 int cuStreamBeginCapture_v2(void *handle, int) {
     if (int code = ready()) return code;
@@ -428,9 +452,11 @@ int cuGraphInstantiateWithFlags(void **instance, void *graph, unsigned long long
 int cuGraphLaunch(void *instance, void *stream) {
     if (int code = ready()) return code;
     if (stream && static_cast<Stream *>(stream)->recording) return CAPTURE_UNSUPPORTED;
-    for (const Work &work : *static_cast<Graph *>(instance))
-        if (int code = work()) return code;
-    return SUCCESS;
+    return enqueue(stream, [graph = static_cast<Graph *>(instance)] {
+        for (const Work &work : *graph)
+            if (int code = work()) return code;
+        return static_cast<int>(SUCCESS);
+    });
 }
 int cuGraphDestroy(void *graph) {
     delete static_cast<Graph *>(graph);

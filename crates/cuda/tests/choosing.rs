@@ -9,6 +9,7 @@ use engine::{Engine, Event, Finish, Params, Sampling, SequenceId};
 use gguf::Gguf;
 use model::runner::KvType;
 use model::{Batch, Chooser, Choosing, Chosen, LoadOptions, Plan, Row};
+use std::process::Command;
 use std::time::Duration;
 use testkit::tiny::Tiny;
 
@@ -16,7 +17,7 @@ const VOCAB: usize = 67;
 
 /// A tiny model of a family; gemma's have two groups of pages.
 fn model(family: &'static str, context: usize) -> (Gguf, Plan) {
-    let file = Tiny { vocab: VOCAB, layers: 2, ..Tiny::new(family, 4) }.parts().gguf();
+    let file = Tiny { vocab: VOCAB, layers: 2, tied: false, ..Tiny::new(family, 4) }.parts().gguf();
     let (_, plan) = Plan::read(&file, Some(context)).expect("a tiny model");
     (file, plan)
 }
@@ -101,6 +102,10 @@ fn one_sequence_gets_the_same_tokens() {
                 });
                 assert_eq!(told[0], told[1], "{family}, graphs {graph}, {len}: {sampling:?}");
                 assert_eq!(told[0][0].finish, Some((Finish::Length, 14)));
+                let mut different = told[0][0].tokens.clone();
+                different.sort_unstable();
+                different.dedup();
+                assert!(different.len() > 2, "a model that repeats itself shows nothing: {different:?}");
             }
         }
     }
@@ -210,6 +215,108 @@ fn what_went_too_far_is_forgotten() {
         all
     });
     assert_eq!(told[0], told[1]);
+}
+
+/// Set in the child: it plays the scene of this name instead of testing.
+const SCENE: &str = "CUDA_TEST_SCENE";
+
+/// What a scene prints when run with these variables; `None` without an emulator.
+fn play(scene: &str, variables: &[(&str, &str)]) -> Option<String> {
+    cuda::lab::emulated_library()?;
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "scene", "--nocapture"]).env(SCENE, scene).envs(variables.iter().copied());
+    let output = command.output().expect("this program starts");
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    Some(told.into_owned())
+}
+
+/// Not a test of its own: the child's part.
+#[test]
+fn scene() {
+    let Ok(scene) = std::env::var(SCENE) else { return };
+    let mut random = Random(9);
+    let mut engine = engine(&device(true, true).expect("the parent found it"), "gemma2", 2, 8);
+    match scene.as_str() {
+        "turns" => {
+            let one = engine.open().expect("a slot is free");
+            let other = engine.open().expect("a slot is free");
+            for (turn, sampling) in samplings().iter().enumerate() {
+                let mut told = [Told::default(), Told::default()];
+                // Each turn begins anew, in pages that steps of the last one may still write.
+                let stop_ids = (0..VOCAB as u32 / 6).collect();
+                let asked = Params { stop_ids, ..params(sampling, 20) };
+                engine.extend(one, &prompt(&mut random, 29 - turn), &asked).expect("it fits");
+                engine.extend(other, &prompt(&mut random, 1), &params(sampling, 5 + turn)).expect("it fits");
+                finish(&mut engine, &[one, other], &mut told);
+                eprintln!("told: {told:?}");
+            }
+        }
+        "pages" => {
+            let first = engine.open().expect("a slot is free");
+            let long = prompt(&mut random, 70);
+            engine.feed(first, &long, 0..0, &mut |_, _| {}).expect("it fits");
+            // Ends with a step under way that writes to a page just mapped.
+            let second =
+                engine.start(&prompt(&mut random, 30), &params(&Sampling::greedy(), 20)).expect("it fits");
+            let mut steps = 0;
+            while engine.step(&mut |_, _| {}).expect("the emulator") {
+                steps += 1;
+                if steps == 4 {
+                    engine.cancel(second);
+                }
+            }
+            engine.close(second);
+            // Whoever has the slot next has other pages there, with what the first sequence reads.
+            let fork = engine.fork(first).expect("a slot is free");
+            // One position more or less hardly moves a token, but all bits of the logits.
+            for id in [fork, first] {
+                let hear = &mut |_, row: &[f32]| {
+                    let bits = row.iter().fold(0u32, |sum, x| sum.rotate_left(5) ^ x.to_bits());
+                    eprintln!("told: {bits:08x}");
+                };
+                engine.feed(id, &[7], 0..1, hear).expect("it fits");
+            }
+        }
+        "lose" => {
+            let id =
+                engine.start(&prompt(&mut random, 3), &params(&Sampling::greedy(), 20)).expect("it fits");
+            let mut tokens = 0;
+            let lost = engine
+                .run(id, &|| false, &mut |event| tokens += usize::from(matches!(event, Event::Token { .. })));
+            eprintln!("told: {tokens} tokens, {}", lost.expect_err("it went away"));
+            let lost = engine.step(&mut |_, _| {}).expect_err("it stays away");
+            eprintln!("told: {lost}");
+        }
+        other => panic!("no scene is called {other}"),
+    }
+}
+
+fn told(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.starts_with("told: ")).collect()
+}
+
+/// A device that does everything as late as it may, so that the host writes nothing too early.
+#[test]
+fn a_late_device_chooses_the_same() {
+    for scene in ["turns", "pages"] {
+        let Some(early) = play(scene, &[]) else { return };
+        let late = play(scene, &[("EMULATED_LATE", "1")]).expect("just played");
+        assert!(!told(&early).is_empty(), "{early}");
+        assert_eq!(told(&early), told(&late));
+    }
+}
+
+#[test]
+fn a_device_lost_while_nobody_waits_is_told() {
+    for late in ["0", "1"] {
+        let lose = [("EMULATED_LOSE_AFTER", "100"), ("EMULATED_LATE", late)];
+        let Some(text) = play("lose", &lose) else { return };
+        let told = told(&text);
+        assert_eq!(told.len(), 2, "{text}");
+        assert!(told[0].contains(" tokens, ") && !told[0].contains(" 0 tokens"), "{text}");
+        assert!(told.iter().all(|told| told.contains("stopped answering: ")), "{text}");
+    }
 }
 
 /// The chooser by itself: many steps ahead, then other steps, then a new start with old tokens in the outbox.

@@ -18,8 +18,8 @@ const YIELDS: u32 = 1100;
 /// How long it sleeps at a time. The device has another step to do meanwhile.
 const NAP: Duration = Duration::from_micros(50);
 
-/// Naps after which the device is asked whether it is still there.
-const NAPS: u32 = 500;
+/// Naps after which the device is asked whether it is still there: a few milliseconds.
+const NAPS: u32 = 20;
 
 impl CudaRunner {
     /// Waits for all that was enqueued and not waited for.
