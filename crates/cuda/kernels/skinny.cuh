@@ -1,9 +1,10 @@
 // Products for 2 to 8 rows of a step at once, on the integer tensor cores: every byte of weights is read
 // once for all rows. What speculative verification and several sequences at a time run on.
 //
-// A block has a unit: two row tiles (32 rows of the matrix; of gated products one tile of gate and the same of
-// up), which use the same fragments of the input. Its warp i of n multiplies column tiles i, i + n, .. with all
-// rows of the step; the warps add up in shared memory, in order, so two runs give the same bits.
+// A unit is two row tiles (32 rows of the matrix; of gated products one tile of gate and the same of up), which
+// use the same fragments of the input. Warp i of n of a block multiplies column tiles i, i + n, .. of its units
+// with all rows of the step; the warps add up in shared memory, in order, so two runs give the same bits. Blocks
+// of a launch with two formats have units of one of them.
 //
 // Weights travel by cp.async into a buffer of one step (two tiles, as they are) per warp. A step is cut into
 // groups; as soon as the words of a group are in registers, the group of the next step is asked for in its
@@ -32,6 +33,9 @@ struct SkinnyArgs {
     u32 rows; // of the step: 1..8, at most 4 for PACKED
     u32 epilogue;
     float cap;
+    // Units of outputs in the kernel's first format, which come first, and of all; blocks for the first.
+    u32 units_first, units, blocks_first;
+    u32 unused;
 };
 
 enum Mode : u32 { EXACT, PACKED, COARSE };
@@ -66,11 +70,11 @@ struct Ring {
     bool more;
 };
 // A lane's part of the record of a step; `packed` only if the mode is, `words` has it otherwise. `ahead` is the
-// distance to the next step's record (0 behind the last), `first` what multiply_step starts with: fragments
+// distance to the next step's record (back to the first behind the last), `first` what multiply_step starts with: fragments
 // are asked for a quarter of a step before they are needed, as they come from the L2 for the first warp.
 struct Input {
     const u8 *words, *packed;
-    u32 ahead;
+    i32 ahead;
     Words4 first[2];
 };
 
@@ -168,9 +172,9 @@ template <Mode MODE> DEVICE float joined(i32 high, i32 low) {
 
 DEVICE bool gated(const SkinnyArgs &a) { return a.epilogue == GATE_SILU || a.epilogue == GATE_GELU; }
 
-// Output and first row tile of this block's unit.
-DEVICE void find_unit(const SkinnyArgs &a, u32 &output, u32 &row_tile) {
-    output = 0, row_tile = block_x();
+// Output and first row tile of a unit.
+DEVICE void find_unit(const SkinnyArgs &a, u32 unit, u32 &output, u32 &row_tile) {
+    output = 0, row_tile = unit;
     if (gated(a)) return;
     UNROLL for (u32 i = 0; i < 2; i++) {
         u32 units = (a.out[i].matrix.row_tiles + 1) / 2;
@@ -179,8 +183,22 @@ DEVICE void find_unit(const SkinnyArgs &a, u32 &output, u32 &row_tile) {
     row_tile *= 2;
 }
 
+// Lets a warp's copies begin at its first step of a unit.
+template <u32 FORMAT> DEVICE void begin_unit(const SkinnyArgs &a, u32 unit, Ring &ring) {
+    u32 output, row_tile;
+    find_unit(a, unit, output, row_tile);
+    const Matrix &first = a.out[output].matrix, &second = a.out[gated(a) ? 1 : output].matrix;
+    // The last unit of an odd number of row tiles has its tile twice; the rows are beyond the matrix.
+    u32 other = gated(a) ? row_tile : row_tile + 1 < first.row_tiles ? row_tile + 1 : row_tile;
+    u64 row_bytes = static_cast<u64>(first.col_tiles * tile_steps(FORMAT)) * step_bytes(FORMAT);
+    const u8 *from = first.tiles + row_tile * row_bytes + warp() * step_bytes(FORMAT);
+    const u8 *from1 = second.tiles + other * row_bytes + warp() * step_bytes(FORMAT);
+    ring.next[0] = from + lane_chunk(FORMAT), ring.next[1] = from1 + lane_chunk(FORMAT);
+    ring.next_half = (lane() < 16 ? from : from1) + (lane() & 15) * 16;
+}
+
 // Floats from one column of a warp's results to the next; their banks: t · 8 + g.
-constexpr u32 MERGE_STRIDE = 36;
+constexpr u32 MERGE_STRIDE = 36, MERGE_BYTES = 8 * MERGE_STRIDE * 4;
 // Results of a unit a lane of a single warp has.
 constexpr u32 MERGE_ROUNDS = 8;
 
@@ -193,61 +211,20 @@ DEVICE void lay_down(float *area, const F32x4 (&sum)[2]) {
 }
 // The product of one row of the unit and one row of the step: the parts added in order. PACKED: h and l are
 // in different columns; F16 has no factor between them.
-template <u32 FORMAT, Mode MODE> DEVICE float merged(u32 parts, u32 row, u32 n) {
+template <u32 FORMAT, Mode MODE> DEVICE float merged(u32 merge, u32 parts, u32 row, u32 n) {
     constexpr float HIGH = FORMAT == F16 ? 1.0f : 256.0f;
     float sum = 0.0f;
     NO_UNROLL for (u32 part = 0; part < parts; part++) {
-        const float *at = shared<float>(part * 2 * step_bytes(FORMAT)) + n * MERGE_STRIDE + row;
+        const float *at = shared<float>(merge + part * MERGE_BYTES) + n * MERGE_STRIDE + row;
         sum += MODE == PACKED ? at[0] * HIGH + at[4 * MERGE_STRIDE] : at[0];
     }
     return sum;
 }
 
-template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
-    constexpr u32 AREA = 2 * step_bytes(FORMAT);
-    pdl_launch();
-    u32 parts = threads() / 32, part = warp(), output, row_tile;
-    find_unit(a, output, row_tile);
-    u32 steps = a.out[0].matrix.col_tiles * tile_steps(FORMAT);
-    bool used = part < steps;
-    Ring ring;
-    u32 buffer = warp() * AREA;
-    ring.lines = kept(shared_number(buffer) + lane_chunk(FORMAT));
-    ring.half = kept(shared_number(buffer) + (lane() >> 4) * step_bytes(FORMAT) + (lane() & 15) * 16);
-    ring.row = kept(shared_number(buffer) + (lane() >> 2) * 16);
-    ring.t = kept(lane() & 3);
-    if (used) {
-        const Matrix &first = a.out[output].matrix, &second = a.out[gated(a) ? 1 : output].matrix;
-        // The last unit of an odd number of row tiles has its tile twice; the rows are beyond the matrix.
-        u32 other = gated(a) ? row_tile : row_tile + 1 < first.row_tiles ? row_tile + 1 : row_tile;
-        u64 row_bytes = static_cast<u64>(steps) * step_bytes(FORMAT);
-        const u8 *from = first.tiles + row_tile * row_bytes + part * step_bytes(FORMAT);
-        const u8 *from1 = second.tiles + other * row_bytes + part * step_bytes(FORMAT);
-        ring.next[0] = from + lane_chunk(FORMAT), ring.next[1] = from1 + lane_chunk(FORMAT);
-        ring.next_half = (lane() < 16 ? from : from1) + (lane() & 15) * 16;
-        UNROLL for (u32 group = 0; group < GROUPS; group++) {
-            copy_group(Tag<FORMAT>{}, group, ring);
-            copy_commit();
-        }
-    }
-    pdl_wait();
-    F32x4 sum[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-    if (used) {
-        Input input = lane_input<FORMAT, MODE>(a.staged + part * step_record(FORMAT));
-        if (FORMAT != F16) load_phase<MODE>(input, 0, input.first);
-        u32 left = (steps - part + parts - 1) / parts;
-        u32 ahead = parts * step_bytes(FORMAT), inputs = parts * step_record(FORMAT);
-        ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
-        NO_UNROLL for (; left > 0; left--) {
-            ring.more = left > 1;
-            ring.lines = opaque(ring.lines), ring.half = opaque(ring.half), ring.row = opaque(ring.row);
-            input.ahead = ring.more ? inputs : 0;
-            multiply_step<MODE>(Tag<FORMAT>{}, ring, input, sum);
-            ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
-            input.words += inputs;
-            if (MODE == PACKED || FORMAT == F16) input.packed += inputs;
-        }
-    }
+// The results of a unit from all warps' sums, which lie at `merge`.
+template <u32 FORMAT, Mode MODE> DEVICE void finish_unit(const SkinnyArgs &a, u32 unit, u32 merge, const F32x4 (&sum)[2]) {
+    u32 output, row_tile, parts = threads() / 32;
+    find_unit(a, unit, output, row_tile);
     const Output &to = a.out[output];
     u32 unit_rows = gated(a) ? 16 : 32;
     // What is added to, asked for all at once: one by one they would be eight times the latency.
@@ -257,29 +234,86 @@ template <u32 FORMAT, Mode MODE> DEVICE void skinny(const SkinnyArgs &a) {
         bool wanted = a.epilogue == ADD && n < a.rows && at < to.matrix.rows;
         before[k] = wanted ? to.to[static_cast<u64>(n) * to.stride + at] : 0.0f;
     }
-    sync_warp();
-    lay_down(shared<float>(buffer), sum);
+    lay_down(shared<float>(merge + warp() * MERGE_BYTES), sum);
     sync_block();
     if (a.epilogue == ADD) {
         UNROLL for (u32 k = 0; k < MERGE_ROUNDS; k++) {
             u32 i = tid() + k * threads();
-            if (i < 256) shared<float>(0)[((i >> 5) + (MODE == PACKED ? 4 : 0) & 7) * MERGE_STRIDE + (i & 31)] += before[k];
+            if (i < 256) shared<float>(merge)[((i >> 5) + (MODE == PACKED ? 4 : 0) & 7) * MERGE_STRIDE + (i & 31)] += before[k];
         }
     }
-
     NO_UNROLL for (u32 i = tid(); i < unit_rows * a.rows; i += threads()) {
         u32 row = i % unit_rows, n = i / unit_rows, at = row_tile * 16 + row;
         if (at >= to.matrix.rows) continue;
-        float value = merged<FORMAT, MODE>(parts, row, n);
+        float value = merged<FORMAT, MODE>(merge, parts, row, n);
         if (to.bias != nullptr) value += to.bias[at];
-        float *target = to.to + static_cast<u64>(n) * to.stride + at;
         if (gated(a)) {
-            float up = merged<FORMAT, MODE>(parts, row + 16, n);
+            float up = merged<FORMAT, MODE>(merge, parts, row + 16, n);
             if (a.out[1].bias != nullptr) up += a.out[1].bias[at];
             value = (a.epilogue == GATE_SILU ? silu(value) : gelu_tanh(value)) * up;
         } else if (a.epilogue == CAP) {
             value = capped(value, a.cap);
         }
-        *target = value;
+        to.to[static_cast<u64>(n) * to.stride + at] = value;
+    }
+}
+
+// Every `blocks`-th unit from `unit` on, below `end`. Copies do not stop between units.
+template <u32 FORMAT, Mode MODE> DEVICE void multiply_units(const SkinnyArgs &a, u32 unit, u32 blocks, u32 end) {
+    constexpr u32 AREA = 2 * step_bytes(FORMAT);
+    u32 parts = threads() / 32, steps = a.out[0].matrix.col_tiles * tile_steps(FORMAT);
+    // Of each unit; more warps than steps have none.
+    u32 count = (steps - warp() + parts - 1) / parts;
+    if (warp() >= steps) count = 0;
+    Ring ring;
+    u32 buffer = warp() * AREA;
+    ring.lines = kept(shared_number(buffer) + lane_chunk(FORMAT));
+    ring.half = kept(shared_number(buffer) + (lane() >> 4) * step_bytes(FORMAT) + (lane() & 15) * 16);
+    ring.row = kept(shared_number(buffer) + (lane() >> 2) * 16);
+    ring.t = kept(lane() & 3);
+    u32 ahead = parts * step_bytes(FORMAT), inputs = parts * step_record(FORMAT);
+    Input input = lane_input<FORMAT, MODE>(a.staged + (count > 0 ? warp() : 0) * step_record(FORMAT));
+    if (count > 0) {
+        begin_unit<FORMAT>(a, unit, ring);
+        UNROLL for (u32 group = 0; group < GROUPS; group++) {
+            copy_group(Tag<FORMAT>{}, group, ring);
+            copy_commit();
+        }
+        ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
+    }
+    pdl_wait();
+    if (FORMAT != F16 && FORMAT != Q4_K && FORMAT != Q5_K) load_phase<MODE>(input, 0, input.first);
+    NO_UNROLL for (bool more = true; more;) {
+        more = unit + blocks < end;
+        F32x4 sum[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+        NO_UNROLL for (u32 left = count; left > 0; left--) {
+            ring.more = left > 1 || more;
+            input.ahead = static_cast<i32>(inputs);
+            if (left == 1) {
+                input.ahead -= static_cast<i32>(inputs * opaque(count));
+                if (more) begin_unit<FORMAT>(a, opaque(unit) + blocks, ring);
+            }
+            ring.lines = opaque(ring.lines), ring.half = opaque(ring.half), ring.row = opaque(ring.row);
+            multiply_step<MODE>(Tag<FORMAT>{}, ring, input, sum);
+            ring.next[0] += ahead, ring.next[1] += ahead, ring.next_half += ahead;
+            input.words += input.ahead;
+            if (MODE == PACKED || FORMAT == F16) input.packed += input.ahead;
+        }
+        finish_unit<FORMAT, MODE>(a, unit, parts * AREA, sum);
+        // The sums are read before the next ones are laid down.
+        if (more) sync_block();
+        unit += blocks;
+    }
+}
+
+template <Mode MODE, u32 FIRST, u32 SECOND = FIRST> DEVICE void skinny(const SkinnyArgs &a) {
+    pdl_launch();
+    if (FIRST == SECOND) {
+        multiply_units<FIRST, MODE>(a, block_x(), blocks_x(), a.units);
+    } else if (block_x() < a.blocks_first) {
+        multiply_units<FIRST, MODE>(a, block_x(), a.blocks_first, a.units_first);
+    } else {
+        u32 block = block_x() - a.blocks_first;
+        multiply_units<SECOND, MODE>(a, a.units_first + block, blocks_x() - a.blocks_first, a.units);
     }
 }

@@ -32,9 +32,9 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, Inp
         u32 scales[2][2];
         UNROLL for (u32 c = 0; c < 2; c++) {
             Words4 words[2], b[2] = {input.first[0], input.first[1]};
-            // Q5_K has no registers for more.
-            if (FORMAT == Q4_K) load_phase<MODE>(input, 2 * p + c + 1, input.first);
-            else load_phase<MODE>(input, 2 * p + c, b);
+            // There are no registers for more.
+            if (FORMAT == Q5_K || (p == 0 && c == 0)) load_phase<MODE>(input, 2 * p + c, b);
+            if (FORMAT == Q4_K && 2 * p + c < 3) load_phase<MODE>(input, 2 * p + c + 1, input.first);
             Words2 fifth[2][2]; // of the two sub-blocks
             if (c == 0) arrive();
             else sync_warp(); // keeps the compiler from loading everything at once
