@@ -86,7 +86,7 @@ fn prompt(random: &mut Random, len: usize) -> Vec<u32> {
 fn one_sequence_gets_the_same_tokens() {
     for (family, graph) in [("gemma2", true), ("llama", false)] {
         let Some(device) = device(true, graph) else { return };
-        let mut random = Random(5);
+        let (mut random, mut changes) = (Random(5), 0);
         for (i, sampling) in samplings().into_iter().enumerate() {
             // Over the end of a page, and from a single token that is prompt and decode at once.
             let len = [27, 1][(i + usize::from(graph)) % 2];
@@ -102,11 +102,10 @@ fn one_sequence_gets_the_same_tokens() {
             });
             assert_eq!(told[0], told[1], "{family}, graphs {graph}, {len}: {sampling:?}");
             assert_eq!(told[0][0].finish, Some((Finish::Length, 14)));
-            let mut different = told[0][0].tokens.clone();
-            different.sort_unstable();
-            different.dedup();
-            assert!(different.len() > 2, "a model that repeats itself shows nothing: {different:?}");
+            let tokens = &told[0][0].tokens;
+            changes += tokens.windows(2).filter(|pair| pair[0] != pair[1]).count();
         }
+        assert!(changes > 40, "a model that repeats itself shows nothing: {changes} changes of token");
     }
 }
 
