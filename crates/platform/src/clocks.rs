@@ -152,6 +152,9 @@ mod tests {
             assert_eq!(gpu.hz, Some(306_000_000));
             assert_eq!((gpu.max_hz, gpu.hardware_hz), (Some(918_000_000), Some(1_020_000_000)));
             assert_eq!(gpu.governor.as_deref(), Some("nvhost_podgov"));
+            // More than all of the time is a misreading.
+            tree.write(load, "4294967\n");
+            assert_eq!(Gpu::read(&root(&tree)).load, None);
         }
     }
 

@@ -72,7 +72,7 @@ impl Memory {
 /// does not say. Going over the first two of the three ends a process with SIGKILL, which says nothing to
 /// its user.
 pub fn available(root: &Root) -> Option<u64> {
-    let machine = Memory::read(root).available;
+    let machine = root.text("/proc/meminfo").and_then(|info| kib(&info, "MemAvailable:"));
     [machine, groups::left(&groups::read(root)), limits(root)].into_iter().flatten().min()
 }
 

@@ -110,10 +110,12 @@ mod tests {
         let tree = Tree::new();
         tree.write("/etc/nvpmodel/real.conf", "inside\n");
         tree.link("/etc/nvpmodel.conf", "/etc/nvpmodel/real.conf");
+        tree.link("/etc/relative.conf", "nvpmodel/real.conf");
         tree.link("/etc/out", "/../../etc/passwd");
         tree.link("/etc/loop", "/etc/loop");
         let root = Root::at(tree.path()).expect("a folder");
         assert_eq!(root.text("/etc/nvpmodel.conf").as_deref(), Some("inside"));
+        assert_eq!(root.text("/etc/relative.conf").as_deref(), Some("inside"));
         assert_eq!(root.text("/etc/out"), None);
         assert_eq!(root.text("/etc/loop"), None);
     }

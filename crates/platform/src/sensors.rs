@@ -1,8 +1,10 @@
 //! The few readings that are asked for while tokens are made: temperatures, power, free memory.
 //!
 //! Files are opened once and read by position into a buffer of this struct, so that a sample allocates
-//! nothing; it costs about 20 µs of system calls on a PC. Limits of control groups are read anew each time:
-//! someone may tighten them while a model runs.
+//! nothing. Limits of control groups are read anew each time: someone may tighten them while a model runs.
+//!
+//! Reading a file of a PC's kernel takes a few microseconds. The rails of a board are read over I2C, which
+//! takes longer: sample twice a second, on a thread of its own where decoding must not wait.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -178,3 +178,11 @@ fn a_fan_that_fails_does_not_reach_the_boards_own_limit() {
     assert!(outcome.hottest < 85.0, "{outcome:?}");
     assert!(outcome.speed > 0.4, "{outcome:?}");
 }
+
+#[test]
+fn what_the_least_pace_cannot_keep_cool_is_stopped_and_goes_on() {
+    let board = Board { room: 55.0, sink_resistance: 4.2, ..NANO };
+    let outcome = run(board, governor(), 60, 500, still);
+    assert!((85.0..88.0).contains(&outcome.hottest), "{outcome:?}");
+    assert!(outcome.speed > 0.02 && outcome.standstill > 10.0, "{outcome:?}");
+}

@@ -104,6 +104,20 @@ fn steady_84_degrees_slow_more_and_more_and_a_slope_slows_at_once() {
 }
 
 #[test]
+fn minutes_just_below_the_target_are_not_saved_up() {
+    let long: Temperature = |at| {
+        Some(match at {
+            ..5.0 => 80.5,
+            5.0..205.0 => 78.0,
+            _ => 83.5,
+        })
+    };
+    let limits = replay(230, &[("tj-thermal", long)]);
+    assert!(at(&limits, 200).pace > 0.99, "{}", told(&limits, 10));
+    assert!(at(&limits, 220).pace < 0.6, "{}", told(&limits, 2));
+}
+
+#[test]
 fn a_zone_that_fails_leaves_the_others_in_charge() {
     let failing: Temperature = |at| if at < 20.0 { Some(84.0) } else { None };
     let limits = replay(60, &[("gpu-thermal", failing), ("cpu-thermal", |_| Some(81.5))]);

@@ -163,8 +163,6 @@ impl Thermal {
             self.integral = 1.0 - PROPORTIONAL * (target - backoff);
         }
         if self.stopped {
-            // What was too fast before is not tried again at once.
-            self.integral = self.integral.min(0.5);
             self.limits = Limits { pace: 0.0, reason: Reason::Hot { celsius, resume: backoff } };
             return;
         }
