@@ -65,8 +65,8 @@ struct Tile {
     u32 span;              // positions a row sees, or more than there are
     u32 used;              // splits that have pages
     u32 table;             // the slot's first entry
-    u32 whole, behind;     // from page `whole` to before page `behind` every row sees all positions
-    u32 unused;
+    u32 whole, full;       // from page `whole` on, of `full` pages every row sees all positions
+    u32 end;               // the page behind the last that this block walks
 };
 
 constexpr u32 NOWHERE = 0xffffffffu;
@@ -99,7 +99,9 @@ DEVICE void locate(const AttendArgs &a, Tile &tile) {
     tile.start = tile.low >= tile.span ? tile.low + 1 - tile.span : 0;
     tile.table = tile.slot * a.cache.table_stride;
     tile.whole = tile.high < tile.span ? 0 : (tile.high - tile.span) / PAGE + 1;
-    tile.behind = (tile.low + 1) / PAGE;
+    u32 behind = (tile.low + 1) / PAGE;
+    tile.full = behind > tile.whole ? behind - tile.whole : 0;
+    tile.end = tile.high / PAGE + 1;
 }
 
 DEVICE u32 output_row(const AttendArgs &a, u32 row) { return a.output_row ? a.output_row[row] : row; }
@@ -186,6 +188,7 @@ template <u32 WIDTH, u32 TALL> DEVICE void stage_queries(const AttendArgs &a, co
 struct Pages {
     const u8 *keys;        // the lane's first 16 bytes in page 0 of the storage
     u32 values;            // bytes from the lane's keys to its values
+    const u8 *at;          // the lane's keys of the page that is asked for
 };
 
 // The storage's number of the slot's page `page`, and the lane's keys there.
@@ -271,29 +274,28 @@ template <u32 WIDTH, u32 TALL> DEVICE void clear(Sums<WIDTH, TALL> &sums) {
 }
 
 // The first groups of the page whose number is `entry`.
-template <u32 WIDTH, typename Ring> DEVICE void fill(const AttendArgs &a, Ring &ring, const Pages &pages, u32 entry) {
-    const u8 *keys = keys_at(a, pages, entry);
-    UNROLL for (u32 u = 0; u < Ring::SIZE; u++) ring.put(u, keys, pages.values, u, true);
+template <u32 WIDTH, typename Ring> DEVICE void fill(const AttendArgs &a, Ring &ring, Pages &pages, u32 entry) {
+    pages.at = keys_at(a, pages, entry);
+    UNROLL for (u32 u = 0; u < Ring::SIZE; u++) ring.put(u, pages.at, pages.values, u, true);
 }
 
-// Pages first, first + step, .. before `end`; the ring holds the beginning of the first, which is before `end`.
+// Pages first, first + step, .. before the tile's end; the ring holds the beginning of the first, which is one.
 template <u32 WIDTH, u32 TALL, typename Ring>
-DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring &ring, const Pages &pages, u16 *staged, u32 first, u32 end, u32 step) {
+DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring &ring, Pages &pages, u16 *staged, u32 first, u32 step) {
     constexpr u32 CHUNKS = WIDTH / 32, DEPTH = Ring::SIZE;
     const Words4 *queries = reinterpret_cast<const Words4 *>(staged) + lane();
     const u32 *seen = seen_of<WIDTH, TALL>(staged);
     const Tile *tile = tile_of<WIDTH, TALL>(staged);
-    const u8 *keys = keys_at(a, pages, entry_at(a, *tile, first));
-    u32 following = first + step < end ? entry_at(a, *tile, first + step) : 0;
-    NO_UNROLL for (u32 page = first; page < end; page += step) {
-        bool more = page + step < end;
+    u32 following = first + step < tile->end ? entry_at(a, *tile, first + step) : 0;
+    NO_UNROLL for (u32 page = first; page < tile->end; page += step) {
+        bool more = page + step < tile->end;
         // Group u is used up: the one that comes DEPTH later takes its place.
         auto refill = [&](u32 u) {
             if (u + DEPTH == 2 * CHUNKS) {
-                keys = keys_at(a, pages, following);
-                following = page + 2 * step < end ? entry_at(a, *tile, page + 2 * step) : 0;
+                pages.at = keys_at(a, pages, following);
+                following = entry_at(a, *tile, page + 2 * step < tile->end ? page + 2 * step : page);
             }
-            ring.put(u, keys, pages.values, (u + DEPTH) % (2 * CHUNKS), u + DEPTH < 2 * CHUNKS || more);
+            ring.put(u, pages.at, pages.values, (u + DEPTH) % (2 * CHUNKS), u + DEPTH < 2 * CHUNKS || more);
         };
 
         F32x4 s[TALL][4];
@@ -324,7 +326,7 @@ DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring &ring, const
         }
         // A page that not every row sees all of; what is in the cache there may be anything, so that values
         // must be masked too: zero times NaN is not zero.
-        bool edge = page < tile->whole || page >= tile->behind;
+        bool edge = page - tile->whole >= tile->full;
         if (edge) {
             u32 at = page * PAGE + 8 * (lane() % 4), span = a.window ? a.window : ALL;
             UNROLL for (u32 m = 0; m < TALL; m++) {

@@ -163,13 +163,14 @@ impl Attention {
     }
 
     /// Blocks of [`Kind::Attend`] that a multiprocessor holds at a time, by its 65536 registers and by 171 KB of
-    /// shared memory (Orin, with 123, holds one or two fewer of the widths from 64 on). More blocks in all than fit
-    /// at once take twice as long.
+    /// shared memory (Orin, with 123, holds one fewer of the widths 64, 96 and 128). More blocks in all than fit at
+    /// once take twice as long.
     pub fn resident(&self) -> usize {
         [6, 4, 3, 4, 2][self.index()]
     }
 
-    /// Bytes of a warp's ring of copies that are under way.
+    /// Bytes of a warp's ring of copies that are under way: by the blocks an SM holds, 96 to 144 KiB. Depths
+    /// are such that Orin holds two blocks at least.
     fn ring_bytes(&self) -> usize {
         2048 * [2, 4, 6, 4, 6][self.index()]
     }
