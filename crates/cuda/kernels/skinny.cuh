@@ -16,12 +16,13 @@
 // PACKED: 4 rows; columns 0..3 of one mma are h, 4..7 are l: as exact, half the tensor and scale work.
 // COARSE: 8 rows, h alone: error 2^-8 of the largest of 256 columns; what exactness costs is measured with it.
 //
-// Instructions in the loop per byte of weights, sm_87, NVRTC 12.6 (sm_90: 1 to 4 % fewer), registers:
+// Instructions of a step per byte of weights, sm_87, NVRTC 12.6, registers (a unit adds 70 to begin the next one's
+// copies, and its results):
 //            Q4_K         Q5_K         Q6_K         Q8_0         Q4_0         F16
-// EXACT      0.100  147   0.109  168   0.127  156   0.041  156   0.094  144   0.016   96
-// PACKED     0.082  119   0.095  152   0.102  118   0.032  121   0.078  113   0.013   76
-// COARSE     0.083  117   0.096  146   0.102  118   0.032  119   0.076  111   0.013   76
-// Of Q4_K's 460 EXACT for 4608 bytes: 136 scale products, 98 unpack nibbles, 40 take scales apart, 34 are mma,
+// EXACT      0.102  166   0.111  168   0.129  162   0.042  158   0.096  158   0.016   96
+// PACKED     0.082  117   0.094  145   0.103  128   0.033  122   0.078  121   0.013   76
+// COARSE     0.083        0.095        0.105        0.033        0.078        0.013
+// Of Q4_K's 472 EXACT for 4608 bytes: 136 scale products, 98 unpack nibbles, 40 take scales apart, 34 are mma,
 // 26 move weights from memory, 48 make floats and add them.
 #pragma once
 #include "common.cuh"
