@@ -13,12 +13,9 @@
 // queries' 16 bytes at 32c + 8t, whatever their order. Column 2t + e of n-tile j is then position 8t + 2j + e,
 // so that lane t ends with the scores of positions 8t..8t+7, and they are, packed, the A fragments of P · V;
 // its B fragments are the 16 bytes of positions 8t..8t+7 of dimension 8n + g of the transposed values: 512
-// bytes in a row for a warp. No lane needs what another has loaded.
+// bytes in a row for a warp. No key or value passes through shared memory.
 //
-// A ring of DEPTH groups of four 16-byte loads a lane keeps DEPTH * 2 KiB under way in a warp, across pages: in
-// registers where few bytes are needed under way or neighbours share them in the L1 (prefill), in shared memory
-// filled by cp.async where they come from DRAM (attend). A lane copies the 16 bytes that it reads itself, so
-// that it waits for its own copies alone and no barrier is needed.
+// A ring of DEPTH groups of four 16-byte loads a lane keeps DEPTH * 2 KiB under way in a warp, across pages.
 //
 // Error: P and Q are rounded to f16, 2^-11 of each; sums are in f32. Against exact attention over the same
 // f16 cache about 5e-4 of the root mean square of the output.
@@ -49,7 +46,7 @@ struct AttendArgs {
     u32 rows, tile_rows, tile_count, heads, kv_heads, head_dim;
     u32 halves_stride;
     u32 window;            // positions a row sees, itself included; 0: all
-    u32 min_pages;         // attend: a split has at least so many pages; up to twice as many are not split
+    u32 min_pages;         // attend: a split has at least so many pages, if there are
     u32 fused;             // attend: queries and keys are not turned yet, K and V not stored; tiles of one row
     float scale, cap;      // cap 0: none
 };
@@ -64,16 +61,12 @@ struct Tile {
     u32 start;             // the first position anyone sees
     u32 span;              // positions a row sees, or more than there are
     u32 used;              // splits that have pages
-    u32 table;             // the slot's first entry
-    u32 whole, full;       // from page `whole` on, of `full` pages every row sees all positions
-    u32 end;               // the page behind the last that this block walks
 };
 
 constexpr u32 NOWHERE = 0xffffffffu;
 constexpr u32 ALL = 0x80000000u; // a window wider than any context
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// The part of a tile that follows from its number; `locate` asks the device for the rest.
 template <u32 TALL> DEVICE Tile tile_at(const AttendArgs &a, u32 index, u32 column) {
     Tile tile;
     tile.first = a.tiles ? a.tiles[index].first : index * a.tile_rows;
@@ -87,21 +80,12 @@ template <u32 TALL> DEVICE Tile tile_at(const AttendArgs &a, u32 index, u32 colu
     tile.head = tile.kv_head * group + skipped;
     tile.heads = group - skipped < most ? group - skipped : most;
     tile.pairs = tile.rows * tile.heads;
-    return tile;
-}
-
-// Where the tile's rows are.
-DEVICE void locate(const AttendArgs &a, Tile &tile) {
     tile.slot = a.slot[tile.first];
     tile.low = a.position[tile.first];
-    tile.high = tile.low + tile.rows - 1;
+    tile.high = a.position[tile.first + tile.rows - 1];
     tile.span = a.window ? a.window : ALL;
     tile.start = tile.low >= tile.span ? tile.low + 1 - tile.span : 0;
-    tile.table = tile.slot * a.cache.table_stride;
-    tile.whole = tile.high < tile.span ? 0 : (tile.high - tile.span) / PAGE + 1;
-    u32 behind = (tile.low + 1) / PAGE;
-    tile.full = behind > tile.whole ? behind - tile.whole : 0;
-    tile.end = tile.high / PAGE + 1;
+    return tile;
 }
 
 DEVICE u32 output_row(const AttendArgs &a, u32 row) { return a.output_row ? a.output_row[row] : row; }
@@ -130,10 +114,10 @@ template <u32 WIDTH, u32 TALL> DEVICE Tile *tile_of(u16 *queries) {
     return reinterpret_cast<Tile *>(seen_of<WIDTH, TALL>(queries) + 16 * TALL);
 }
 
-// What the tile is, and what its pair `pair` sees, by one lane; pairs beyond the tile's see what its first row
+// What the tile is and what its pair `pair` sees, by one lane; pairs beyond the tile's see what its first row
 // sees.
-template <u32 WIDTH, u32 TALL> DEVICE void stage_tile(const Tile &tile, u32 pair, u16 *queries) {
-    seen_of<WIDTH, TALL>(queries)[pair] = tile.low + (pair < tile.pairs ? pair / tile.heads : 0);
+template <u32 WIDTH, u32 TALL> DEVICE void stage_tile(const AttendArgs &a, const Tile &tile, u32 pair, u16 *queries) {
+    seen_of<WIDTH, TALL>(queries)[pair] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
     if (pair == 0) *tile_of<WIDTH, TALL>(queries) = tile;
 }
 
@@ -142,26 +126,16 @@ DEVICE const float *query_at(const AttendArgs &a, const Tile &tile, u32 pair) {
     return a.q + (static_cast<u64>(row) * a.heads + head) * a.head_dim;
 }
 
-// One query of a warp: its loads, turned if fused, and what follows from them.
-template <u32 WIDTH> DEVICE void load_query(const AttendArgs &a, const Tile &tile, u32 pair, Head<WIDTH> &head) {
-    u64 row = tile.first + pair / tile.heads;
-    load_head<WIDTH>(head, query_at(a, tile, pair), a.fused ? a.rope.q_norm : nullptr, a.rope.turns + row * 2 * a.rope.half,
-                     a.fused ? a.rope.half : 0, a.head_dim);
-}
-template <u32 WIDTH> DEVICE void stage_query(const AttendArgs &a, Head<WIDTH> &head, u32 pair, float factor, u16 *queries) {
-    put_head<WIDTH>(head, a.fused && a.rope.q_norm, a.fused ? a.rope.half : 0, a.head_dim, a.rope.eps,
-                    [&](u32 d, float value) { queries[query_half<WIDTH>(pair, d)] = float_to_half(value * factor); });
-}
-
-// Zeros for the pairs that a tile of 16 has not, by all threads of a block.
-template <u32 WIDTH> DEVICE void stage_zeros(u32 pairs, u16 *queries) {
-    UNROLL for (u32 i = 0; i < 2 * WIDTH; i += 128) {
-        u32 fragment = i + tid(), g = fragment / 4 % 8;
-        if (fragment >= 2 * WIDTH) break;
-        u32 *words = reinterpret_cast<u32 *>(queries) + 4 * fragment;
-        if (g >= pairs) words[0] = words[2] = 0;
-        if (g + 8 >= pairs) words[1] = words[3] = 0;
+// One query by one warp, turned if fused; pairs beyond the tile's are zeros.
+template <u32 WIDTH> DEVICE void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u16 *queries) {
+    if (pair >= tile.pairs) {
+        UNROLL for (u32 d = 0; d < WIDTH; d += 32) queries[query_half<WIDTH>(pair, d + lane())] = 0;
+        return;
     }
+    u64 row = tile.first + pair / tile.heads;
+    turn_head<WIDTH>(query_at(a, tile, pair), a.fused ? a.rope.q_norm : nullptr, a.rope.turns + row * 2 * a.rope.half,
+                     a.fused ? a.rope.half : 0, a.head_dim, a.rope.eps,
+                     [&](u32 d, float value) { queries[query_half<WIDTH>(pair, d)] = float_to_half(value * factor); });
 }
 
 // All queries of a tile by one warp, already turned: four dimensions a lane, eight loads under way.
@@ -188,11 +162,12 @@ template <u32 WIDTH, u32 TALL> DEVICE void stage_queries(const AttendArgs &a, co
 struct Pages {
     const u8 *keys;        // the lane's first 16 bytes in page 0 of the storage
     u32 values;            // bytes from the lane's keys to its values
-    const u8 *at;          // the lane's keys of the page that is asked for
+    u32 table;             // the slot's first entry
+    u32 whole, end;        // from page `whole` to before page `end` every row sees all positions
 };
 
 // The storage's number of the slot's page `page`, and the lane's keys there.
-DEVICE u32 entry_at(const AttendArgs &a, const Tile &tile, u32 page) { return a.cache.table[tile.table + page]; }
+DEVICE u32 entry_at(const AttendArgs &a, const Pages &pages, u32 page) { return a.cache.table[pages.table + page]; }
 DEVICE const u8 *keys_at(const AttendArgs &a, const Pages &pages, u32 entry) {
     return pages.keys + static_cast<u64>(entry) * a.cache.page_stride * 2;
 }
@@ -203,60 +178,24 @@ template <u32 WIDTH> DEVICE Pages pages_of(const AttendArgs &a, const Tile &tile
     Pages pages;
     pages.keys = reinterpret_cast<const u8 *>(a.cache.pages) + tile.kv_head * PAGE * WIDTH * 2 + keys;
     pages.values = a.kv_heads * PAGE * WIDTH * 2 + values - keys;
+    pages.table = tile.slot * a.cache.table_stride;
+    pages.whole = tile.high < tile.span ? 0 : (tile.high - tile.span) / PAGE + 1;
+    pages.end = (tile.low + 1) / PAGE;
     return pages;
 }
 
-// Group `group` of a page: four n-tiles of 32 dimensions of the keys, then four n-tiles of the values. The
-// lane's 16 bytes of n-tile j:
-template <u32 WIDTH> DEVICE const u8 *piece_at(const u8 *keys, u32 values, u32 group, u32 j) {
+template <u32 DEPTH> struct Ring {
+    Words4 words[DEPTH][4];
+};
+
+// Group `group` of a page: four n-tiles of 32 dimensions of the keys, then four n-tiles of the values.
+template <u32 WIDTH> DEVICE void load_group(Words4 (&to)[4], const u8 *keys, u32 values, u32 group) {
     constexpr u32 CHUNKS = WIDTH / 32;
-    return group < CHUNKS ? keys + group * 64 + j * 4 * WIDTH : keys + values + ((group - CHUNKS) * 4 + j) * 512;
+    UNROLL for (u32 j = 0; j < 4; j++) {
+        const u8 *at = group < CHUNKS ? keys + group * 64 + j * 4 * WIDTH : keys + values + ((group - CHUNKS) * 4 + j) * 512;
+        to[j] = *reinterpret_cast<const Words4 *>(at);
+    }
 }
-
-// The lane's four n-tiles of a group.
-struct Group {
-    Words4 n[4];
-};
-
-// Both rings: put(u, ..) asks for a group into the place of group u (with take false: for nothing, but what is
-// counted is counted), next(u) gives group u, whose place may be taken afterwards. u is a constant once
-// loops are unrolled, and repeats from page to page.
-template <u32 WIDTH, u32 DEPTH> struct Registers {
-    static constexpr u32 SIZE = DEPTH;
-    Group groups[DEPTH];
-
-    METHOD void put(u32 u, const u8 *keys, u32 values, u32 group, bool take) {
-        if (!take) return;
-        UNROLL for (u32 j = 0; j < 4; j++) groups[u % DEPTH].n[j] = *reinterpret_cast<const Words4 *>(piece_at<WIDTH>(keys, values, group, j));
-    }
-    METHOD Group &next(u32 u) { return groups[u % DEPTH]; }
-};
-
-// In shared memory: [DEPTH][4][lane] 16 bytes a warp, so that neither copies nor loads have bank conflicts.
-template <u32 WIDTH, u32 DEPTH> struct Copies {
-    static constexpr u32 SIZE = DEPTH;
-    static constexpr u32 BYTES = DEPTH * 2048; // a warp
-    // Where pages have not a whole number of rounds, the place is not a constant.
-    static constexpr bool EVEN = WIDTH / 16 % DEPTH == 0;
-    u32 base, at; // the lane's 16 bytes of place 0, and of the next group to be used
-
-    METHOD void begin(u32 offset) { base = at = opaque(shared_number(offset + lane() * 16)); }
-    METHOD u32 place(u32 u) const { return EVEN ? base + u % DEPTH * 2048 : at; }
-    METHOD void put(u32 u, const u8 *keys, u32 values, u32 group, bool take) {
-        u32 to = place(u);
-        if (take) {
-            UNROLL for (u32 j = 0; j < 4; j++) copy_async(to + j * 512, piece_at<WIDTH>(keys, values, group, j));
-        }
-        copy_commit();
-        at = at + 2048 == base + BYTES ? base : at + 2048;
-    }
-    METHOD Group next(u32 u) {
-        Group group;
-        copy_wait<DEPTH - 1>();
-        UNROLL for (u32 j = 0; j < 4; j++) load_number(place(u) + j * 512, group.n[j]);
-        return group;
-    }
-};
 
 // What a warp has summed; index 0 of the pairs of numbers is row g, 1 is row g + 8.
 template <u32 WIDTH, u32 TALL> struct Sums {
@@ -273,29 +212,30 @@ template <u32 WIDTH, u32 TALL> DEVICE void clear(Sums<WIDTH, TALL> &sums) {
     }
 }
 
-// The first groups of the page whose number is `entry`.
-template <u32 WIDTH, typename Ring> DEVICE void fill(const AttendArgs &a, Ring &ring, Pages &pages, u32 entry) {
-    pages.at = keys_at(a, pages, entry);
-    UNROLL for (u32 u = 0; u < Ring::SIZE; u++) ring.put(u, pages.at, pages.values, u, true);
+// The first DEPTH groups of page `page`.
+template <u32 WIDTH, u32 DEPTH> DEVICE void fill(const AttendArgs &a, Ring<DEPTH> &ring, const Pages &pages, u32 page) {
+    const u8 *keys = keys_at(a, pages, entry_at(a, pages, page));
+    UNROLL for (u32 u = 0; u < DEPTH; u++) load_group<WIDTH>(ring.words[u], keys, pages.values, u);
 }
 
-// Pages first, first + step, .. before the tile's end; the ring holds the beginning of the first, which is one.
-template <u32 WIDTH, u32 TALL, typename Ring>
-DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring &ring, Pages &pages, u16 *staged, u32 first, u32 step) {
-    constexpr u32 CHUNKS = WIDTH / 32, DEPTH = Ring::SIZE;
+// Pages first, first + step, .. before `end`; the ring holds the beginning of the first, which is before `end`.
+template <u32 WIDTH, u32 TALL, u32 DEPTH>
+DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages, u16 *staged, u32 first, u32 end, u32 step) {
+    constexpr u32 CHUNKS = WIDTH / 32;
     const Words4 *queries = reinterpret_cast<const Words4 *>(staged) + lane();
     const u32 *seen = seen_of<WIDTH, TALL>(staged);
     const Tile *tile = tile_of<WIDTH, TALL>(staged);
-    u32 following = first + step < tile->end ? entry_at(a, *tile, first + step) : 0;
-    NO_UNROLL for (u32 page = first; page < tile->end; page += step) {
-        bool more = page + step < tile->end;
+    const u8 *keys = keys_at(a, pages, entry_at(a, pages, first));
+    u32 following = first + step < end ? entry_at(a, pages, first + step) : 0;
+    NO_UNROLL for (u32 page = first; page < end; page += step) {
+        bool more = page + step < end;
         // Group u is used up: the one that comes DEPTH later takes its place.
         auto refill = [&](u32 u) {
             if (u + DEPTH == 2 * CHUNKS) {
-                pages.at = keys_at(a, pages, following);
-                following = entry_at(a, *tile, page + 2 * step < tile->end ? page + 2 * step : page);
+                keys = keys_at(a, pages, following);
+                following = page + 2 * step < end ? entry_at(a, pages, page + 2 * step) : 0;
             }
-            ring.put(u, pages.at, pages.values, (u + DEPTH) % (2 * CHUNKS), u + DEPTH < 2 * CHUNKS || more);
+            if (u + DEPTH < 2 * CHUNKS || more) load_group<WIDTH>(ring.words[u % DEPTH], keys, pages.values, (u + DEPTH) % (2 * CHUNKS));
         };
 
         F32x4 s[TALL][4];
@@ -303,30 +243,31 @@ DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring &ring, Pages
             UNROLL for (u32 j = 0; j < 4; j++) s[m][j] = {0.0f, 0.0f, 0.0f, 0.0f};
         }
         UNROLL for (u32 u = 0; u < CHUNKS; u++) {
-            auto &&k = ring.next(u);
+            Words4(&k)[4] = ring.words[u % DEPTH];
             UNROLL for (u32 m = 0; m < TALL; m++) {
                 Words4 q = queries[(m * CHUNKS + u) * 64], r = queries[(m * CHUNKS + u) * 64 + 32];
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], q.x, q.y, q.z, q.w, k.n[j].x, k.n[j].y);
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], r.x, r.y, r.z, r.w, k.n[j].z, k.n[j].w);
+                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], q.x, q.y, q.z, q.w, k[j].x, k[j].y);
+                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], r.x, r.y, r.z, r.w, k[j].z, k[j].w);
             }
             refill(u);
         }
 
         if (a.cap > 0.0f) {
+            float all = a.cap * LOG2_E;
             UNROLL for (u32 m = 0; m < TALL; m++) {
                 UNROLL for (u32 j = 0; j < 4; j++) {
                     F32x4 &x = s[m][j];
-                    // tanh(y) = 1 - 2 / (2^(2 y log2 e) + 1), exact at both ends. One factor would be a register all along.
-                    x.x = fmaf(-2.0f, reciprocal_fast(exp2_fast(x.x) + 1.0f), 1.0f) * a.cap * LOG2_E;
-                    x.y = fmaf(-2.0f, reciprocal_fast(exp2_fast(x.y) + 1.0f), 1.0f) * a.cap * LOG2_E;
-                    x.z = fmaf(-2.0f, reciprocal_fast(exp2_fast(x.z) + 1.0f), 1.0f) * a.cap * LOG2_E;
-                    x.w = fmaf(-2.0f, reciprocal_fast(exp2_fast(x.w) + 1.0f), 1.0f) * a.cap * LOG2_E;
+                    // tanh(y) = 1 - 2 / (2^(2 y log2 e) + 1), exact at both ends.
+                    x.x = all - 2.0f * all * reciprocal_fast(exp2_fast(x.x) + 1.0f);
+                    x.y = all - 2.0f * all * reciprocal_fast(exp2_fast(x.y) + 1.0f);
+                    x.z = all - 2.0f * all * reciprocal_fast(exp2_fast(x.z) + 1.0f);
+                    x.w = all - 2.0f * all * reciprocal_fast(exp2_fast(x.w) + 1.0f);
                 }
             }
         }
         // A page that not every row sees all of; what is in the cache there may be anything, so that values
         // must be masked too: zero times NaN is not zero.
-        bool edge = page - tile->whole >= tile->full;
+        bool edge = page < pages.whole || page >= pages.end;
         if (edge) {
             u32 at = page * PAGE + 8 * (lane() % 4), span = a.window ? a.window : ALL;
             UNROLL for (u32 m = 0; m < TALL; m++) {
@@ -388,19 +329,19 @@ DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring &ring, Pages
         }
 
         UNROLL for (u32 u = CHUNKS; u < 2 * CHUNKS; u++) {
-            auto &&v = ring.next(u);
+            Words4(&v)[4] = ring.words[u % DEPTH];
             if (edge) {
                 u32 take[4], start = tile->start, count = tile->high - start + 1;
                 UNROLL for (u32 j = 0; j < 4; j++) {
                     u32 here = page * PAGE + 8 * (lane() % 4) + 2 * j - start;
                     take[j] = (here < count ? 0xffffu : 0) | (here + 1 < count ? 0xffff0000u : 0);
                 }
-                UNROLL for (u32 j = 0; j < 4; j++) v.n[j] = {v.n[j].x & take[0], v.n[j].y & take[1], v.n[j].z & take[2], v.n[j].w & take[3]};
+                UNROLL for (u32 j = 0; j < 4; j++) v[j] = {v[j].x & take[0], v[j].y & take[1], v[j].z & take[2], v[j].w & take[3]};
             }
             UNROLL for (u32 m = 0; m < TALL; m++) {
                 F32x4 *o = &sums.o[m][4 * (u - CHUNKS)];
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][0][0], p[m][0][1], p[m][0][2], p[m][0][3], v.n[j].x, v.n[j].y);
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][1][0], p[m][1][1], p[m][1][2], p[m][1][3], v.n[j].z, v.n[j].w);
+                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][0][0], p[m][0][1], p[m][0][2], p[m][0][3], v[j].x, v[j].y);
+                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][1][0], p[m][1][1], p[m][1][2], p[m][1][3], v[j].z, v[j].w);
             }
             refill(u);
         }

@@ -5,7 +5,7 @@
 //
 // Grid: 8 (rows of the step; missing ones are written as zeros) x ceil(col_tiles / 8). A warp writes a column
 // tile; every block adds up the squares of its whole row for itself, all in the same order.
-#include "stage.cuh"
+#include "common.cuh"
 
 struct Stage8Args {
     Source source;     // rows `stride` floats apart
@@ -18,9 +18,9 @@ struct Stage8Args {
 
 constexpr u32 STAGE8_WARPS = 8, STAGE8_RECORD = 5120, STAGE8_HALVES = 4224;
 
-// Of the whole block; `scratch`: a float a warp, used once.
 DEVICE float stage8_sum(float value, float *scratch) {
     value = warp_sum(value);
+    sync_block();
     if (lane() == 0) scratch[warp()] = value;
     sync_block();
     float sum = 0.0f;
@@ -63,30 +63,30 @@ DEVICE Floats4 residual(const Source &source, const Row &row, u32 col) {
     return v;
 }
 
-// The largest magnitude as bits: these compare as integers, with what is not a number above all.
-DEVICE u32 largest(const Floats4 &v) {
-    u32 most = 0;
-    const float x[4] = {v.x, v.y, v.z, v.w};
+DEVICE float largest(const Floats4 &v) { return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))); }
+// False for infinities and what is not a number.
+DEVICE bool finite(const Floats4 &v) { return (v.x - v.x) + (v.y - v.y) + (v.z - v.z) + (v.w - v.w) == 0.0f; }
+
+// Four columns as the word of plane h and that of plane l; their sum is added to `sum`.
+DEVICE void split_four(const Floats4 &v, float inverse, u32 &high, u32 &low, i32 &sum) {
+    float x[4] = {v.x, v.y, v.z, v.w};
+    high = 0, low = 0;
     UNROLL for (u32 i = 0; i < 4; i++) {
-        u32 magnitude = float_to_bits(x[i]) & 0x7fffffff;
-        most = magnitude > most ? magnitude : most;
+        i32 fixed = round_to_int(x[i] * inverse), h = (fixed + 128) >> 8;
+        high |= (static_cast<u32>(h) & 255u) << 8 * i;
+        low |= (static_cast<u32>(fixed - 256 * h) & 255u) << 8 * i;
+        sum += fixed;
     }
-    return most;
 }
 
-// A column tile of a row. Lane (s, t) = (lane / 4, lane % 4) has columns 4t.. and 16 + 4t.. of sub-block s.
-DEVICE void write_bytes(u8 *record, u32 n, const Floats4 &v0, const Floats4 &v1, float inverse) {
+// Lane (s, t) = (lane / 4, lane % 4) has columns 4t.. and 16 + 4t.. of sub-block s.
+DEVICE void write_bytes(u8 *record, u32 n, const Floats4 &v0, const Floats4 &v1, float inverse, float dx) {
     u32 s = lane() >> 2, t = lane() & 3;
-    const float x[8] = {v0.x, v0.y, v0.z, v0.w, v1.x, v1.y, v1.z, v1.w};
-    u32 fixed[8];
-    // The sum with 1.5 * 2^23 has the rounded integer in its low bits.
-    UNROLL for (u32 i = 0; i < 8; i++) fixed[i] = float_to_bits(x[i] * inverse + 12582912.0f);
     Words4 words;
-    split_bytes(fixed, 0, words.x, words.z);
-    split_bytes(fixed, 4, words.y, words.w);
+    i32 sum = 0;
+    split_four(v0, inverse, words.x, words.z, sum);
+    split_four(v1, inverse, words.y, words.w, sum);
     *reinterpret_cast<Words4 *>(record + s * 512 + (n * 4 + t) * 16) = words;
-    constexpr u32 ONES = 0x01010101;
-    i32 sum = 256 * dot4_ss(words.x, ONES, dot4_ss(words.y, ONES, 0)) + dot4_ss(words.z, ONES, dot4_ss(words.w, ONES, 0));
     sum += shfl_xor(sum, 1u);
     sum += shfl_xor(sum, 2u);
     // Lane n*4 + t of the fragment has the sums of sub-blocks 2t and 2t+1.
@@ -97,9 +97,7 @@ DEVICE void write_bytes(u8 *record, u32 n, const Floats4 &v0, const Floats4 &v1,
         info[2 * (n * 4 + t)] = {hi, lo};
         packed[2 * (((n + 4) & 7) * 4 + t)] = n < 4 ? Words2{hi, lo} : Words2{0, 0};
     }
-}
-// dx of column n is with every lane of t = n / 2 (packed: also t = n / 2 + 2).
-DEVICE void write_scale(u8 *record, u32 n, float dx) {
+    // dx of column n is with every lane of t = n / 2 (packed: also t = n / 2 + 2).
     if (lane() < 8) {
         float *info = reinterpret_cast<float *>(record + 4096), *packed = reinterpret_cast<float *>(record + 4608);
         u32 at = (lane() * 4 + n / 2) * 4 + 2 + n % 2;
@@ -109,7 +107,7 @@ DEVICE void write_scale(u8 *record, u32 n, float dx) {
 }
 
 // Word i of chunk t of the sub-block, for lane n*4 + i of the fragment: see skinny/f16.cuh.
-DEVICE void write_halves(u8 *records, u32 n, const Floats4 &v0, const Floats4 &v1, float inverse) {
+DEVICE void write_halves(u8 *records, u32 n, const Floats4 &v0, const Floats4 &v1, float inverse, float dx) {
     u32 s = lane() >> 2, t = lane() & 3;
     u8 *record = records + (s / 4) * STAGE8_HALVES;
     float x[4][2] = {{v0.x, v0.z}, {v0.y, v0.w}, {v1.x, v1.z}, {v1.y, v1.w}};
@@ -120,9 +118,7 @@ DEVICE void write_halves(u8 *records, u32 n, const Floats4 &v0, const Floats4 &v
         to[i * 8] = hi;
         to[i * 8 + 4] = floats_to_halves(first - half_low(hi), second - half_high(hi));
     }
-}
-DEVICE void write_halves_scale(u8 *records, u32 n, float dx) {
-    if (lane() < 2) reinterpret_cast<float *>(records + lane() * STAGE8_HALVES + 4096)[n] = dx;
+    if ((lane() & 15) == 0) reinterpret_cast<float *>(record + 4096)[n] = dx;
 }
 
 KERNEL(stage8, Stage8Args, 256, 4) {
@@ -139,55 +135,39 @@ KERNEL(stage8, Stage8Args, 256, 4) {
         UNROLL for (u32 i = 0; i < 2; i++) weight[i] = load_four(source.norm, col + 16 * i, cols, row.aligned);
     }
     pdl_wait();
-    // The norm's factor 1 / rms is common to a row: only the scales wait for it.
-    float factor = 1.0f, squares = 0.0f;
-    u64 to = static_cast<u64>(n) * source.stride;
     if (present) {
         u64 from = static_cast<u64>(a.select == nullptr ? n : a.select[n]) * source.stride;
         row.x = source.x + from;
         row.o = source.o == nullptr ? nullptr : source.o + from;
         if (source.o != nullptr && source.post != nullptr) {
-            float of_o = 0.0f;
-            for (u32 at = 4 * tid(); at < cols; at += 4 * threads()) of_o += dot(load_four(row.o, at, cols, row.aligned));
-            row.post = rsqrtf(stage8_sum(of_o, scratch) / static_cast<float>(cols) + source.eps);
+            float squares = 0.0f;
+            for (u32 at = 4 * tid(); at < cols; at += 4 * threads()) squares += dot(load_four(row.o, at, cols, row.aligned));
+            row.post = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(cols) + source.eps);
         }
         UNROLL for (u32 i = 0; i < 2; i++) v[i] = residual(source, row, col + 16 * i);
+        float factor = 1.0f;
         if (source.norm != nullptr) {
-            // Four at a time, all under way together.
-            NO_UNROLL for (u32 at = 4 * tid(); at < cols; at += 16 * threads()) {
-                Floats4 some[4];
-                UNROLL for (u32 i = 0; i < 4; i++) some[i] = residual(source, row, at + 4 * i * threads());
-                UNROLL for (u32 i = 0; i < 4; i++) squares += dot(some[i]);
-            }
+            float squares = 0.0f;
+            for (u32 at = 4 * tid(); at < cols; at += 4 * threads()) squares += dot(residual(source, row, at));
+            factor = rsqrtf(stage8_sum(squares, scratch) / static_cast<float>(cols) + source.eps);
         }
+        u64 to = static_cast<u64>(n) * source.stride;
         UNROLL for (u32 i = 0; i < 2; i++) {
             const Floats4 &w = weight[i];
             if (source.x_out != nullptr) store_four(source.x_out + to, col + 16 * i, cols, row.aligned, v[i]);
-            v[i] = {v[i].x * w.x, v[i].y * w.y, v[i].z * w.z, v[i].w * w.w};
-        }
-    }
-    u32 first = largest(v[0]), second = largest(v[1]), bits = warp_most(first > second ? first : second);
-    float most = bits_to_float(bits), dx = most * (1.0f / 32512.0f);
-    // Zeros, and values so small that the inverse is not finite, are nothing; a value that is not finite
-    // makes the scale so, and every product with it.
-    float inverse = most > 1e-30f ? 32512.0f * reciprocal_fast(most) : 0.0f;
-    if (bits >= 0x7f800000u) dx = bits_to_float(0x7fc00000u), inverse = 0.0f;
-    u8 *bytes = a.bytes + static_cast<u64>(tile) * STAGE8_RECORD;
-    u8 *halves = a.halves + static_cast<u64>(tile) * 2 * STAGE8_HALVES;
-    if (tile < a.col_tiles) {
-        if (a.bytes != nullptr) write_bytes(bytes, n, v[0], v[1], inverse);
-        if (a.halves != nullptr) write_halves(halves, n, v[0], v[1], inverse);
-    }
-    if (source.norm != nullptr && present) {
-        factor = rsqrtf(stage8_sum(squares, scratch + STAGE8_WARPS) / static_cast<float>(cols) + source.eps);
-    }
-    if (present && a.normed != nullptr) {
-        UNROLL for (u32 i = 0; i < 2; i++) {
-            Floats4 normed = {v[i].x * factor, v[i].y * factor, v[i].z * factor, v[i].w * factor};
-            store_four(a.normed + to, col + 16 * i, cols, row.aligned, normed);
+            v[i] = {v[i].x * factor * w.x, v[i].y * factor * w.y, v[i].z * factor * w.z, v[i].w * factor * w.w};
+            if (a.normed != nullptr) store_four(a.normed + to, col + 16 * i, cols, row.aligned, v[i]);
         }
     }
     if (tile >= a.col_tiles) return;
-    if (a.bytes != nullptr) write_scale(bytes, n, dx * factor);
-    if (a.halves != nullptr) write_halves_scale(halves, n, dx * factor);
+    float most = warp_max(fmaxf(largest(v[0]), largest(v[1])));
+    float dx = most / 32512.0f;
+    // Zeros, and values so small that the inverse is not finite, are nothing; a value that is not finite
+    // makes the scale so, and every product with it.
+    float inverse = most > 1e-30f ? 32512.0f / most : 0.0f;
+    if (vote(!finite(v[0]) || !finite(v[1])) != 0) dx = bits_to_float(0x7fc00000u), inverse = 0.0f;
+    u8 *bytes = a.bytes + static_cast<u64>(tile) * STAGE8_RECORD;
+    u8 *halves = a.halves + static_cast<u64>(tile) * 2 * STAGE8_HALVES;
+    if (a.bytes != nullptr) write_bytes(bytes, n, v[0], v[1], inverse, dx);
+    if (a.halves != nullptr) write_halves(halves, n, v[0], v[1], inverse, dx);
 }

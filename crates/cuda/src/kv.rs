@@ -1,8 +1,9 @@
 //! The cache on the device: pages of each group, and the tables that say which page holds what.
 //!
-//! A page is [`PAGE`] positions of every layer of its group: f16 `[layer][K, V][kv_heads][32 · hdp]`, keys
-//! `[32][hdp]`, values transposed `[hdp][32]`; `hdp` is the head's width rounded up to one that kernels know,
-//! its padding zero. Tables are u32 `[slot][group][pages]`; the host keeps the same in pinned memory and
+//! A page is [`PAGE`] positions of every layer of its group; storage is f16
+//! `[layer][page][K, V][kv_heads][32 · hdp]`, keys `[32][hdp]`, values transposed `[hdp][32]`; `hdp` is the head's
+//! width rounded up to one that kernels know, its padding zero. Layers are outermost because a kernel reads one
+//! layer of all pages: pages of one sequence then mostly lie side by side. Tables are u32 `[slot][group][pages]`; the host keeps the same in pinned memory and
 //! copies what changed at the start of the next step.
 
 use crate::driver::{Block, Context, Error, Pinned, Stream};
@@ -13,7 +14,7 @@ use std::ops::Range;
 /// Sizes of the cache, known before anything is allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Halves from one page of a group to the next, by group.
+    /// Halves of a page, all layers together, by group.
     pub(crate) page: Vec<usize>,
     /// Halves of one layer of a page.
     pub(crate) layer: usize,
@@ -176,8 +177,11 @@ impl Kv {
         if from == to {
             return Ok(());
         }
-        let bytes = self.shape.page[group] * 2;
+        let (bytes, all) = (self.shape.layer * 2, self.shape.layer * self.shape.pages * 2);
         let block = &self.groups[group];
-        block.copy_later(stream, to as usize * bytes, block, from as usize * bytes, bytes)
+        (0..self.shape.page[group] / self.shape.layer).try_for_each(|layer| {
+            let at = |page: u32| layer * all + page as usize * bytes;
+            block.copy_later(stream, at(to), block, at(from), bytes)
+        })
     }
 }

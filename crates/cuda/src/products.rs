@@ -50,7 +50,7 @@ pub(crate) enum Product {
     Matvec(MatvecArgs, Launch, &'static str),
     Stage8(Stage8Args),
     StageF16(StageF16Args),
-    Skinny(SkinnyArgs, Launch),
+    Skinny(SkinnyArgs, Launch, TileFormat),
     /// With the number of multiprocessors, for the size of its blocks.
     Matmul(MatmulArgs, u32),
 }
@@ -107,9 +107,9 @@ impl Product {
             return Product::Matmul(MatmulArgs { scale, cap: after.cap, ..args }, sms);
         }
         let staged = from + Form::of(regime, format).offset(cols) as u64;
-        let mut args = SkinnyArgs::new(outputs, staged, 0, after.epilogue, after.cap);
+        let args = SkinnyArgs::new(outputs, staged, 0, after.epilogue, after.cap);
         let launch = args.spread(sms);
-        Product::Skinny(args, launch)
+        Product::Skinny(args, launch, format)
     }
 
     /// The kernels it chooses from.
@@ -118,8 +118,8 @@ impl Product {
             Product::Matvec(_, _, kernel) => vec![kernel],
             Product::Stage8(_) => vec!["stage8"],
             Product::StageF16(_) => vec![StageF16Args::KERNEL],
-            Product::Skinny(args, _) => {
-                [Precision::Packed, Precision::Exact].map(|p| skinny::kernel(args.formats(), p)).to_vec()
+            Product::Skinny(_, _, format) => {
+                vec![skinny::kernel(*format, Precision::Packed), skinny::kernel(*format, Precision::Exact)]
             }
             Product::Matmul(args, _) => Size::ALL.map(|size| args.launch(size).0).to_vec(),
         }
@@ -137,10 +137,9 @@ impl Product {
                 stream.launch(&functions[0], args.launch(), &args)
             }
             Product::StageF16(args) => stream.launch(&functions[0], StageF16Args::launch(rows), args),
-            Product::Skinny(args, launch) => {
+            Product::Skinny(args, launch, _) => {
                 let exact = usize::from(Precision::exact(rows) == Precision::Exact);
-                let mut args = *args;
-                args.rows = rows as u32;
+                let args = SkinnyArgs { rows: rows as u32, ..*args };
                 stream.launch(&functions[exact], *launch, &args)
             }
             Product::Matmul(args, sms) => {
@@ -159,8 +158,7 @@ pub(crate) fn groups(regime: Regime, formats: &[TileFormat]) -> Vec<Vec<usize>> 
         let all: Vec<TileFormat> = group.iter().chain([&more]).map(|&i| formats[i]).collect();
         match regime {
             Regime::One => MatvecArgs::together(&all),
-            Regime::Few => skinny::together(&all),
-            Regime::Many => all.iter().all(|format| *format == all[0]),
+            _ => all.iter().all(|format| *format == all[0]),
         }
     };
     let mut groups: Vec<Vec<usize>> = vec![];

@@ -159,15 +159,14 @@ fn products_are_those_of_f64_for_every_format_shape_and_number_of_rows() {
                             stride: rows as u32,
                             ..Output::default()
                         };
-                        let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
-                        let launch =
-                            if i == 0 { args.spread(8) } else { args.launch(3 * i as u32, i as u32) };
-                        run(&lab, kernel([format; 2], precision), launch, &args);
+                        let args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
+                        let launch = if i == 0 { args.spread(8) } else { args.launch(3 * i as u32) };
+                        run(&lab, kernel(format, precision), launch, &args);
                         let what =
                             format!("{format:?} {rows}x{cols}, {n} rows, {precision:?}, {}", lab.name());
                         let first = lab.download::<f32>(&to);
                         check(&what, &first, &truth, tolerance(precision));
-                        run(&lab, kernel([format; 2], precision), launch, &args);
+                        run(&lab, kernel(format, precision), launch, &args);
                         let bits =
                             |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
                         assert_eq!(bits(lab.download(&to)), bits(first), "{what}: two runs differ");
@@ -198,9 +197,9 @@ fn one_activation_of_a_thousand_times_the_others_costs_what_sixteen_bits_allow()
                 stride: rows as u32,
                 ..Output::default()
             };
-            let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
+            let args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
             let launch = args.spread(8);
-            run(&lab, kernel([format; 2], Precision::Exact), launch, &args);
+            run(&lab, kernel(format, Precision::Exact), launch, &args);
             let result = lab.download::<f32>(&to);
             for (row, result) in result.chunks(rows).enumerate() {
                 let x: Vec<f64> = x[row * cols..][..cols].iter().map(|&x| f64::from(x)).collect();
@@ -212,49 +211,6 @@ fn one_activation_of_a_thousand_times_the_others_costs_what_sixteen_bits_allow()
                 let allowed = unit * weight * 16.0 * 0.29 * 3.0 / rms(truth.iter().copied());
                 let allowed = if format == TileFormat::F16 { 1e-6 } else { allowed };
                 check(&format!("{format:?} row {row}, {}", lab.name()), result, &truth, allowed);
-            }
-        }
-    }
-}
-
-#[test]
-fn one_launch_takes_products_of_two_formats_in_any_order() {
-    for lab in Lab::all() {
-        let mut noise = Noise(7);
-        let (cols, formats, sizes) =
-            (512, [TileFormat::Q6K, TileFormat::Q4K, TileFormat::Q4K], [72, 40, 104]);
-        let weights: Vec<Weights> = formats
-            .iter()
-            .zip(sizes)
-            .map(|(&format, rows)| Weights::random(&lab, format, rows, cols, &mut noise))
-            .collect();
-        let x = noise.floats(MAX_ROWS * cols);
-        let on_device = lab.upload(&x);
-        for n in [3, 7] {
-            let staged = Staged::new(&lab, plain(&on_device, cols), n);
-            for blocks in [2, 3, 7, 100] {
-                let to: Vec<Block> = sizes.iter().map(|rows| lab.poisoned::<f32>(n * rows)).collect();
-                let outputs: Vec<Output> = (0..3)
-                    .map(|i| Output {
-                        matrix: weights[i].matrix(),
-                        to: to[i].address(),
-                        stride: sizes[i] as u32,
-                        ..Output::default()
-                    })
-                    .collect();
-                let staged = staged.of(TileFormat::Q4K);
-                let mut args = SkinnyArgs::new(&outputs, staged, n, Epilogue::Store, 0.0);
-                let launch = if blocks == 100 { args.spread(8) } else { args.launch(2, blocks) };
-                run(&lab, kernel(args.formats(), Precision::exact(n)), launch, &args);
-                for i in 0..3 {
-                    let truth: Vec<f64> = x
-                        .chunks(cols)
-                        .take(n)
-                        .flat_map(|x| weights[i].times(&x.iter().map(|&x| x.into()).collect::<Vec<_>>()))
-                        .collect();
-                    let what = format!("{:?}, {n} rows, {blocks} blocks, {}", formats[i], lab.name());
-                    check(&what, &lab.download(&to[i]), &truth, 1e-4);
-                }
             }
         }
     }
@@ -304,8 +260,8 @@ fn epilogues_see_biases_and_write_only_their_rows() {
                         ..Output::default()
                     })
                     .collect();
-                let mut args = SkinnyArgs::new(&outputs, staged.of(format), n, epilogue, 0.5);
-                let launch = args.launch(parts, 2);
+                let args = SkinnyArgs::new(&outputs, staged.of(format), n, epilogue, 0.5);
+                let launch = args.launch(parts);
                 run(&lab, "skinny4_q4_k", launch, &args);
                 for i in 0..count {
                     let result = lab.download::<f32>(&to[i]);
@@ -350,9 +306,9 @@ fn gates_multiply_what_goes_up() {
                 let stride = rows as u32;
                 let first = Output { matrix: gate.matrix(), to: to.address(), stride, ..Output::default() };
                 let second = Output { matrix: up.matrix(), bias: bias_block.address(), ..Output::default() };
-                let mut args = SkinnyArgs::new(&[first, second], staged.of(format), n, epilogue, 0.0);
+                let args = SkinnyArgs::new(&[first, second], staged.of(format), n, epilogue, 0.0);
                 let launch = args.spread(8);
-                run(&lab, kernel([format; 2], Precision::Exact), launch, &args);
+                run(&lab, kernel(format, Precision::Exact), launch, &args);
                 let truth: Vec<f64> = x
                     .chunks(cols)
                     .flat_map(|x| {
@@ -455,10 +411,9 @@ fn staging_adds_norms_selects_and_leaves_other_rows_zero() {
                         stride: 24,
                         ..Output::default()
                     };
-                    let mut args =
-                        SkinnyArgs::new(&[output], staged.of(weights.format), 4, Epilogue::Store, 0.0);
-                    let launch = args.launch(3, 100);
-                    run(&lab, kernel([weights.format; 2], Precision::Packed), launch, &args);
+                    let args = SkinnyArgs::new(&[output], staged.of(weights.format), 4, Epilogue::Store, 0.0);
+                    let launch = args.launch(3);
+                    run(&lab, kernel(weights.format, Precision::Packed), launch, &args);
                     let result = lab.download::<f32>(&to);
                     for (row, input) in inputs.iter().enumerate() {
                         check(&what, &result[row * 24..][..24], &weights.times(input), 1e-4);
@@ -489,9 +444,9 @@ fn inputs_that_are_not_finite_show_in_every_product_of_their_row() {
                     stride: rows as u32,
                     ..Output::default()
                 };
-                let mut args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
+                let args = SkinnyArgs::new(&[output], staged.of(format), n, Epilogue::Store, 0.0);
                 let launch = args.spread(8);
-                run(&lab, kernel([format; 2], Precision::Packed), launch, &args);
+                run(&lab, kernel(format, Precision::Packed), launch, &args);
                 let result = lab.download::<f32>(&to);
                 assert!(result[..rows].iter().all(|v| v.is_finite()), "{format:?}: the other row");
                 assert!(result[rows..].iter().all(|v| v.is_nan()), "{format:?}: {bad} went unseen");

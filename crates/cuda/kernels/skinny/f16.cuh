@@ -16,7 +16,7 @@ DEVICE void multiply_chunks(F32x4 &sum, const Words4 (&a)[2], const Words4 &b) {
     mma_f16(sum, a[1].x, a[1].y, a[1].z, a[1].w, b.z, b.w);
 }
 
-template <Mode MODE> DEVICE void multiply_step(Tag<F16>, const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <Mode MODE> DEVICE void multiply_step(Tag<F16>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     Floats2 dx = load_words<Floats2>(input.packed);
     F32x4 part[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     UNROLL for (u32 group = 0; group < 2; group++) {

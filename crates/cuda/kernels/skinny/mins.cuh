@@ -23,7 +23,7 @@ DEVICE u32 min_pair(const Words4 &head, u32 t) {
     return halves_fma(both, 0x4c004c00u, 0xf400f400u); // (1024 + m) · 16 - 16384
 }
 
-template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     u32 t = ring.t;
     Words4 head[2][2];
     u32 mins[2][2];
@@ -31,10 +31,7 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, Inp
     UNROLL for (u32 p = 0; p < 2; p++) {
         u32 scales[2][2];
         UNROLL for (u32 c = 0; c < 2; c++) {
-            Words4 words[2], b[2] = {input.first[0], input.first[1]};
-            // There are no registers for more.
-            if (FORMAT == Q5_K || (p == 0 && c == 0)) load_phase<MODE>(input, 2 * p + c, b);
-            if (FORMAT == Q4_K && 2 * p + c < 3) load_phase<MODE>(input, 2 * p + c + 1, input.first);
+            Words4 words[2];
             Words2 fifth[2][2]; // of the two sub-blocks
             if (c == 0) arrive();
             else sync_warp(); // keeps the compiler from loading everything at once
@@ -52,6 +49,7 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, Inp
             }
             if (c == 1) refill<FORMAT>(ring, p);
             UNROLL for (u32 k = 0; k < 2; k++) {
+                Words4 b = load_input<MODE>(input, 4 * c + 2 * k + p);
                 UNROLL for (u32 tile = 0; tile < 2; tile++) {
                     u32 w = k == 0 ? words[tile].x : words[tile].z, w8 = k == 0 ? words[tile].y : words[tile].w;
                     u32 a0 = w & 0x0f0f0f0fu, a1 = w8 & 0x0f0f0f0fu, a2 = w >> 4 & 0x0f0f0f0fu, a3 = w8 >> 4 & 0x0f0f0f0fu;
@@ -63,7 +61,7 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, Inp
                         a2 = and_or(bits >> t, 0x10101010u, a2), a3 = and_or(bits8 >> t, 0x10101010u, a3);
                     }
                     I32x4 h, l;
-                    multiply<MODE, false>(h, l, a0, a1, a2, a3, b[k]);
+                    multiply<MODE, false>(h, l, a0, a1, a2, a3, b);
                     u32 pick = 0x4440 | (2 * c + k);
                     i32 scale = static_cast<i32>(pick_bytes(scales[tile][0], 0, pick));
                     i32 scale8 = static_cast<i32>(pick_bytes(scales[tile][1], 0, pick));
@@ -86,9 +84,9 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_mins(const Ring &ring, Inp
         sum[tile].w += (joined<MODE>(high[tile].w, low[tile].w) * d8 - less.w * dmin8) * dx.y;
     }
 }
-template <Mode MODE> DEVICE void multiply_step(Tag<Q4_K>, const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <Mode MODE> DEVICE void multiply_step(Tag<Q4_K>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     multiply_mins<Q4_K, MODE>(ring, input, sum);
 }
-template <Mode MODE> DEVICE void multiply_step(Tag<Q5_K>, const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <Mode MODE> DEVICE void multiply_step(Tag<Q5_K>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     multiply_mins<Q5_K, MODE>(ring, input, sum);
 }

@@ -14,14 +14,13 @@ DEVICE void copy_group(Tag<Q4_0>, u32 p, const Ring &ring) {
     UNROLL for (u32 c = 0; c < 2; c++) copy_lines<Q4_0>(ring, 256 + p * 256 + c * 1024);
 }
 
-template <u32 FORMAT, Mode MODE> DEVICE void multiply_q32(const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <u32 FORMAT, Mode MODE> DEVICE void multiply_q32(const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     u32 turned = 0x80808080u;
     Words4 head[2][2]; // halves d of sub-blocks 2j + p at p * 4 + j
     F32x4 part[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     UNROLL for (u32 p = 0; p < 2; p++) {
         UNROLL for (u32 c = 0; c < 2; c++) {
-            Words4 b[2] = {input.first[0], input.first[1]};
-            load_phase<MODE>(input, 2 * p + c + 1, input.first);
+            Words4 b[2] = {load_input<MODE>(input, 4 * c + p), load_input<MODE>(input, 4 * c + 2 + p)};
             Words4 words[2][2]; // Q8_0: [tile][sub-block]; Q4_0: [tile][0] has both
             if (c == 0) arrive();
             else sync_warp(); // keeps the compiler from loading everything at once
@@ -67,9 +66,9 @@ template <u32 FORMAT, Mode MODE> DEVICE void multiply_q32(const Ring &ring, Inpu
         sum[tile].z += part[tile].z * dx.x, sum[tile].w += part[tile].w * dx.y;
     }
 }
-template <Mode MODE> DEVICE void multiply_step(Tag<Q8_0>, const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <Mode MODE> DEVICE void multiply_step(Tag<Q8_0>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     multiply_q32<Q8_0, MODE>(ring, input, sum);
 }
-template <Mode MODE> DEVICE void multiply_step(Tag<Q4_0>, const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <Mode MODE> DEVICE void multiply_step(Tag<Q4_0>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     multiply_q32<Q4_0, MODE>(ring, input, sum);
 }

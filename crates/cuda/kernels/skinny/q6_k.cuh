@@ -26,7 +26,7 @@ DEVICE u32 six_bits(u32 low, u32 high, u32 turned) {
     return and_xor(high, 0xc0c0c0c0u, and_or(low, 0x3c3c3c3cu, turned));
 }
 
-template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, Input &input, F32x4 (&sum)[2]) {
+template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, const Input &input, F32x4 (&sum)[2]) {
     u32 turn = 6 - 2 * ring.t, turned = 0x80808080u;
     // Rows of 8 and of 2 bytes.
     u32 eight = ring.row - (lane() >> 2) * 8, two = ring.row - (lane() >> 2) * 14;
@@ -35,8 +35,7 @@ template <Mode MODE> DEVICE void multiply_step(Tag<Q6_K>, const Ring &ring, Inpu
     u16 d[2][2];
     UNROLL for (u32 p = 0; p < 2; p++) {
         UNROLL for (u32 c = 0; c < 2; c++) {
-            Words4 b[2] = {input.first[0], input.first[1]};
-            load_phase<MODE>(input, 2 * p + c + 1, input.first);
+            Words4 b[2] = {load_input<MODE>(input, 4 * c + p), load_input<MODE>(input, 4 * c + 2 + p)};
             Words4 words[2], upper[2][2];
             if (c == 0) arrive();
             else sync_warp(); // keeps the compiler from loading everything at once

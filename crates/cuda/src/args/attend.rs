@@ -68,7 +68,7 @@ pub struct AttendArgs {
     pub halves_stride: u32,
     /// Positions a row sees, itself included; 0: all.
     pub window: u32,
-    /// A split has at least so many pages of 32 positions; up to twice as many are not split. [`MIN_PAGES`].
+    /// A split has at least so many pages of 32 positions if there are as many: fewer merges.
     pub min_pages: u32,
     /// 1: q and k are not turned yet, k and v not stored: `attend_*` does it. Tiles of one row.
     pub fused: u32,
@@ -80,15 +80,6 @@ pub struct AttendArgs {
 
 // SAFETY: field by field the structure of the kernel; whoever fills in addresses answers for them.
 unsafe impl Args for AttendArgs {}
-
-/// The choice for [`AttendArgs::min_pages`]: a page for each warp of a block.
-///
-/// A warp that is alone takes about 1600 clocks for a page (two rounds of half a page, latency alone); a second
-/// split costs about 3000 whatever the depth (a fence, an atomic, the partial results back from the second-level
-/// cache), a hundred clocks each further one. So eight pages, two a warp, are not split; from nine on the
-/// shortest runs are best as long as all blocks fit at once, on a multiprocessor of eight as of 132: there
-/// with few KV heads most multiprocessors would be idle, here blocks hide each other's beginnings and ends.
-pub const MIN_PAGES: usize = 4;
 
 /// Which kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,17 +153,10 @@ impl Attention {
         tiles * self.columns(Kind::Attend)
     }
 
-    /// Blocks of [`Kind::Attend`] that a multiprocessor holds at a time, by its 65536 registers and by 171 KB of
-    /// shared memory (Orin, with 123, holds one fewer of the widths 64, 96 and 128). More blocks in all than fit at
-    /// once take twice as long.
+    /// Blocks of [`Kind::Attend`] that a multiprocessor holds at a time, by its 65536 registers. More blocks in
+    /// all than fit at once take twice as long.
     pub fn resident(&self) -> usize {
-        [6, 4, 3, 4, 2][self.index()]
-    }
-
-    /// Bytes of a warp's ring of copies that are under way: by the blocks an SM holds, 96 to 144 KiB. Depths
-    /// are such that Orin holds two blocks at least.
-    fn ring_bytes(&self) -> usize {
-        2048 * [2, 4, 6, 4, 6][self.index()]
+        if self.width() < 128 { 3 } else { 2 }
     }
 
     /// Pairs of a tile of `tile_rows` rows.
@@ -183,15 +167,15 @@ impl Attention {
 
     /// The launch of [`Kind::Attend`] with `splits` blocks a tile.
     pub fn attend(&self, args: &AttendArgs, splits: usize) -> Launch {
-        let ring = WARPS * self.ring_bytes();
-        // What the last block of a tile merges by, a top and a sum for each, takes the place of the rings.
-        let splits = splits.min(ring / (8 * self.most_pairs(args.tile_rows as usize)));
-        // Tops and sums of the warps, and a word.
-        let merge = 2 * WARPS * 16 * 4 + 16;
+        let pairs = self.most_pairs(args.tile_rows as usize);
+        let queries = self.staged_bytes(Kind::Attend);
+        // Tops and sums of the warps, then their results, 128 columns at a time.
+        let merge = 2 * WARPS * 16 * 4 + WARPS * pairs * (self.width().min(128) + 8) * 4;
+        let factors = 16 + splits * pairs * 4;
         Launch {
             grid: [splits as u32, self.columns(Kind::Attend) as u32, args.tile_count],
             threads: 32 * WARPS as u32,
-            shared_bytes: (self.staged_bytes(Kind::Attend) + merge + ring) as u32,
+            shared_bytes: queries.max(merge).max(factors) as u32,
             overlap: true,
         }
     }
@@ -209,6 +193,6 @@ impl Attention {
 
     /// Bytes of a tile in shared memory: queries, a position for each, what describes the tile.
     fn staged_bytes(&self, kind: Kind) -> usize {
-        self.pairs(kind) * (2 * self.width() + 4) + 64
+        self.pairs(kind) * (2 * self.width() + 4) + 48
     }
 }

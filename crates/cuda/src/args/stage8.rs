@@ -49,7 +49,7 @@ impl Stage8Args {
     /// Its launch: a warp a column tile and row.
     pub fn launch(&self) -> Launch {
         let parts = self.col_tiles.div_ceil(WARPS);
-        Launch { grid: [ROWS, parts, 1], threads: WARPS * 32, shared_bytes: WARPS * 8, overlap: true }
+        Launch { grid: [ROWS, parts, 1], threads: WARPS * 32, shared_bytes: WARPS * 4, overlap: true }
     }
 }
 

@@ -99,9 +99,6 @@ impl Drop for Inner {
     }
 }
 
-/// Shared memory's part of the first-level cache, per cent of the most it can be.
-const SHARED_PERCENT: c_int = 75;
-
 impl Function {
     /// Its name.
     pub fn name(&self) -> &str {
@@ -121,15 +118,16 @@ impl Function {
         })
     }
 
-    /// Asks for the division of the first-level cache that all kernels here have.
+    /// Asks for a division of the first-level cache: shared memory's part, per cent of the most it can be.
     ///
     /// A multiprocessor runs blocks of one division at a time: kernels that divide it alike can follow each
-    /// other, and overlap, without waiting for it to be empty. A quarter is left to the cache, which holds
-    /// loads that are under way: with all of it as shared memory decode was 15 % slower.
-    pub fn prefer_shared(&self) -> Result<(), Error> {
+    /// other, and overlap, without waiting for it to be empty.
+    pub fn prefer_shared(&self, percent: u8) -> Result<(), Error> {
         self.context().call("cuFuncSetAttribute", |api| {
             // SAFETY: a function of the driver.
-            unsafe { (api.func_set_attribute)(self.handle, sys::FUNCTION_SHARED_CARVEOUT, SHARED_PERCENT) }
+            unsafe {
+                (api.func_set_attribute)(self.handle, sys::FUNCTION_SHARED_CARVEOUT, c_int::from(percent))
+            }
         })
     }
 
