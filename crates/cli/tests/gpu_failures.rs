@@ -259,6 +259,21 @@ fn a_device_lost_while_its_first_token_is_computed() {
     }
 }
 
+/// Scores are written whole or not at all, and an older file of that name stays as it was.
+#[test]
+fn a_device_lost_while_scores_are_written() {
+    let Some(machine) = Machine::with(&[("EMULATED_LOSE_AFTER", "7")]) else { return };
+    let folder = Folder::new();
+    let (fresh, old) = (folder.arg("fresh.npy"), folder.arg("old.npy"));
+    std::fs::write(&old, "kept").expect("a small file");
+    for out in [&fresh, &old] {
+        let ran = machine.run(&["logits", "--ids", "1,2,3", "--device", "cuda", "--out", out]);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+    }
+    assert!(!std::path::Path::new(&fresh).exists());
+    assert_eq!(std::fs::read_to_string(&old).expect("still there"), "kept");
+}
+
 /// A script that talks line by line gets the answers so far, the reason, and no more.
 #[test]
 fn a_device_lost_in_a_conversation() {

@@ -279,7 +279,11 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    fn create(path: &Path, bytes: u64) -> io::Result<AtomicFile> {
+    /// A file of `bytes` bytes that will be at `path`; what is there stays until [`AtomicFile::commit`].
+    ///
+    /// # Errors
+    /// The system's; no room for it; what is at `path` is no file.
+    pub fn create(path: &Path, bytes: u64) -> io::Result<AtomicFile> {
         // Through a link, the file that it leads to is replaced and the link stays.
         let path = match std::fs::metadata(path) {
             Ok(there) => match special(there.file_type()) {
@@ -315,7 +319,11 @@ impl AtomicFile {
         }
     }
 
-    fn commit(mut self) -> io::Result<()> {
+    /// Brings it to the disk and gives it its name.
+    ///
+    /// # Errors
+    /// The system's; then nothing is at its path that was not there.
+    pub fn commit(mut self) -> io::Result<()> {
         let out = self.out.as_mut().expect("the file is open until it is committed");
         out.flush()?;
         out.get_ref().sync_all()?;

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use gguf::AtomicFile;
 use model::Plan;
 
 use crate::args::{Machine, ModelFile, token, whole};
@@ -87,7 +88,13 @@ fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
 /// A numpy file of float32 rows, version 1.0 of the format
 /// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 struct Npy {
-    out: BufWriter<File>,
+    out: Out,
+}
+
+/// A file is there whole or not at all; a pipe or a terminal takes what comes.
+enum Out {
+    File(AtomicFile),
+    Stream(BufWriter<File>),
 }
 
 impl Npy {
@@ -97,19 +104,36 @@ impl Npy {
             return Err(bad_input(format!("{path} is a directory; give the name of a file")));
         }
         let create = || -> io::Result<Npy> {
-            let mut out = BufWriter::new(File::create(path)?);
-            out.write_all(&header(rows, cols))?;
-            Ok(Npy { out })
+            let header = header(rows, cols);
+            let out = if path.metadata().is_ok_and(|there| !there.is_file()) {
+                Out::Stream(BufWriter::new(File::create(path)?))
+            } else {
+                Out::File(AtomicFile::create(path, (header.len() + rows * cols * 4) as u64)?)
+            };
+            let mut npy = Npy { out };
+            npy.writer().write_all(&header)?;
+            Ok(npy)
         };
         create().map_err(|error| cannot_write(path, &error))
     }
 
     fn row(&mut self, row: &[f32]) -> io::Result<()> {
-        row.iter().try_for_each(|value| self.out.write_all(&value.to_le_bytes()))
+        let out = self.writer();
+        row.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
     }
 
-    fn finish(mut self) -> io::Result<()> {
-        self.out.flush()
+    fn writer(&mut self) -> &mut dyn Write {
+        match &mut self.out {
+            Out::File(out) => out,
+            Out::Stream(out) => out,
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.out {
+            Out::File(out) => out.commit(),
+            Out::Stream(mut out) => out.flush(),
+        }
     }
 }
 
