@@ -134,7 +134,6 @@ DEVICE u16 load_stream(const u16 *at) { return emulated::aligned(at); }
 DEVICE float load_fresh(const float *at) { return emulated::aligned(at); }
 DEVICE Floats4 load_fresh(const Floats4 *at) { return emulated::aligned(at); }
 DEVICE u32 opaque(u32 value) { return value; }
-DEVICE void prefetch_l2(const void *) {}
 
 // Copies happen when they are waited for, so that a kernel that forgets to wait reads poison.
 DEVICE void copy_async(void *to, const void *from, bool take = true) {

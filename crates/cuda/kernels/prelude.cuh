@@ -127,7 +127,6 @@ DEVICE Floats4 load_fresh(const Floats4 *at) {
     asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(at) : "memory");
     return v;
 }
-DEVICE void prefetch_l2(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
 // The value, of which the compiler forgets everything: what is added to it stays an offset of loads and stores
 // instead of becoming a register of its own.

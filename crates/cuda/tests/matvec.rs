@@ -1,59 +1,15 @@
 //! Products of one row against an f64 product of the decoded weights.
 #![allow(unsafe_code, reason = "addresses of blocks that outlive the launch")]
 
+#[path = "common/matrix.rs"]
+mod matrix;
+
 use cuda::args::matvec::MatvecArgs;
-use cuda::args::{Epilogue, Matrix, Output, Source};
+use cuda::args::{Epilogue, Output, Source};
 use cuda::driver::Block;
 use cuda::lab::Lab;
-use cuda::tile::{ROWS, TileFormat, pack};
+use matrix::{Noise, Weights, weights};
 use quant::Format;
-
-/// Numbers in [-1, 1) from a seed: SplitMix64.
-struct Noise(u64);
-
-impl Noise {
-    fn float(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
-}
-
-/// A matrix on the device and its weights as the decoder gives them.
-struct Weights {
-    matrix: Matrix,
-    _tiles: Block,
-    rows: Vec<Vec<f32>>,
-}
-
-fn weights(lab: &Lab, format: Format, rows: usize, cols: usize, noise: &mut Noise) -> Weights {
-    let bytes = format.row_bytes(cols).expect("whole blocks");
-    let stored: Vec<Vec<u8>> = (0..rows)
-        .map(|_| {
-            let mut row = vec![0; bytes];
-            format.encode(&noise.floats(cols), &mut row).expect("all of these can be encoded");
-            row
-        })
-        .collect();
-    let (tile, _) = TileFormat::of(format);
-    let mut tiles = vec![0; rows.div_ceil(ROWS) * tile.row_tile_bytes(cols)];
-    for (rows, out) in stored.chunks(ROWS).zip(tiles.chunks_mut(tile.row_tile_bytes(cols))) {
-        let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
-        pack(format, &rows, cols, out).expect("nothing overflows");
-    }
-    let decoded = stored.iter().map(|row| {
-        let mut out = vec![0.0; cols];
-        format.decode(row, &mut out);
-        out
-    });
-    let block = lab.upload(&tiles);
-    Weights { matrix: Matrix::new(block.address(), rows, cols, tile), rows: decoded.collect(), _tiles: block }
-}
 
 fn product(weights: &Weights, x: &[f64]) -> Vec<f64> {
     weights.rows.iter().map(|row| row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum()).collect()
@@ -90,7 +46,7 @@ fn every_format_and_shape() {
                 if cols % block != 0 {
                     continue;
                 }
-                let w = weights(&lab, format, rows, cols, &mut noise);
+                let w = weights(&lab, format, rows, cols, 1.0, &mut noise);
                 let mut x = noise.floats(cols);
                 x[cols / 3] *= 100.0;
                 let expected = product(&w, &x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
@@ -135,8 +91,10 @@ fn several_outputs_of_two_formats_after_a_norm() {
         for (first, second) in [(Format::Q4_K, Format::Q6_K), (Format::Q5_K, Format::Q6_K)] {
             let cols = 768;
             let shapes = [(first, 144), (second, 48), (first, 50)];
-            let w: Vec<Weights> =
-                shapes.iter().map(|&(format, rows)| weights(&lab, format, rows, cols, &mut noise)).collect();
+            let w: Vec<Weights> = shapes
+                .iter()
+                .map(|&(format, rows)| weights(&lab, format, rows, cols, 1.0, &mut noise))
+                .collect();
             let (x, norm) = (noise.floats(cols), noise.floats(cols));
             let squares: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
             let factor = 1.0 / (squares / cols as f64 + 1e-5).sqrt();
@@ -175,8 +133,8 @@ fn gates_multiply_and_residuals_add() {
         for format in FORMATS {
             let (rows, cols) = (72, 512);
             let (gate, up) = (
-                weights(&lab, format, rows, cols, &mut noise),
-                weights(&lab, format, rows, cols, &mut noise),
+                weights(&lab, format, rows, cols, 1.0, &mut noise),
+                weights(&lab, format, rows, cols, 1.0, &mut noise),
             );
             let x: Vec<f32> = noise.floats(cols).iter().map(|x| x * 0.3).collect();
             let exact: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
@@ -222,8 +180,8 @@ fn a_block_s_output_is_normed_and_added_on_the_way() {
     for lab in Lab::all() {
         let mut noise = Noise(4);
         let (rows, cols) = (48, 300);
-        let w = weights(&lab, Format::F16, rows, cols, &mut noise);
-        let q = weights(&lab, Format::Q8_0, rows, 320, &mut noise);
+        let w = weights(&lab, Format::F16, rows, cols, 1.0, &mut noise);
+        let q = weights(&lab, Format::Q8_0, rows, 320, 1.0, &mut noise);
         for (w, cols) in [(&w, cols), (&q, 320)] {
             let [x, o, post, norm] = std::array::from_fn(|_| noise.floats(cols));
             let mean = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>() / v.len() as f64;
@@ -266,7 +224,7 @@ fn wide_inputs_and_equal_bits() {
     for lab in Lab::all() {
         let mut noise = Noise(5);
         let (rows, cols) = (32, 8192);
-        let w = weights(&lab, Format::Q4_K, rows, cols, &mut noise);
+        let w = weights(&lab, Format::Q4_K, rows, cols, 1.0, &mut noise);
         let x = noise.floats(cols);
         let input = lab.upload(&x);
         let run = || {

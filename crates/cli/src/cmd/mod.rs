@@ -13,4 +13,5 @@ pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod quantize;
 pub(crate) mod run;
+mod speed_test;
 pub(crate) mod tokenize;

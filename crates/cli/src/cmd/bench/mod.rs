@@ -21,6 +21,7 @@ use model::Plan;
 use serde_json::json;
 
 use crate::args::{Machine, ModelFile, whole};
+use crate::cmd::speed_test::Test;
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::{Progress, Screen, printable};
@@ -66,20 +67,6 @@ pub(crate) struct Command {
     json: bool,
     #[command(flatten)]
     machine: Machine,
-}
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Test {
-    prompt: usize,
-    generate: usize,
-    depth: usize,
-}
-
-impl Test {
-    fn tokens(self) -> usize {
-        self.prompt + self.generate
-    }
 }
 
 /// A test and its runs.
@@ -154,25 +141,11 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     table::print(&about, &results)
 }
 
-/// Every prompt length, then every number of tokens, at each depth.
 fn tests(command: &Command) -> anyhow::Result<Vec<Test>> {
-    const MOST: usize = 1 << 24;
     if !(1..=10_000).contains(&command.repetitions) {
         return Err(bad_input("--repetitions must be a number from 1 to 10000"));
     }
-    let mut tests = Vec::new();
-    for &depth in &command.n_depth {
-        let prompts = command.n_prompt.iter().map(|&prompt| Test { prompt, generate: 0, depth });
-        let generations = command.n_gen.iter().map(|&generate| Test { prompt: 0, generate, depth });
-        tests.extend(prompts.chain(generations).filter(|test| test.tokens() > 0));
-    }
-    if tests.iter().any(|test| test.tokens().max(test.depth) > MOST) {
-        return Err(bad_input(format!("a test may have up to {MOST} tokens")));
-    }
-    if tests.is_empty() {
-        return Err(bad_input("there is nothing to measure; give -p or -n above 0"));
-    }
-    Ok(tests)
+    Test::all(&command.n_prompt, &command.n_gen, &command.n_depth)
 }
 
 /// Random tokens: which ones does not matter to the time, that they differ might.

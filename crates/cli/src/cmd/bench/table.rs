@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use super::{About, Measured, Test, deviation, mean};
+use super::{About, Measured, deviation, mean};
 use crate::screen::{count, printable, size};
 
 /// Prints the table, and traces below it.
@@ -28,7 +28,7 @@ pub(super) fn print(about: &About, results: &[Measured]) -> anyhow::Result<()> {
     for measured in results {
         let Some(lines) = &measured.trace else { continue };
         let total: u64 = lines.iter().map(|line| line.nanos).sum();
-        writeln!(out, "\n{}", name(measured.test))?;
+        writeln!(out, "\n{}", measured.test.name())?;
         for line in lines {
             let share = 100.0 * line.nanos as f64 / total.max(1) as f64;
             let each = line.nanos as f64 / 1e3 / line.runs.max(1) as f64;
@@ -60,7 +60,7 @@ fn row(about: &About, measured: &Measured) -> Vec<String> {
         count(about.parameters),
         about.backend.clone(),
         about.threads.to_string(),
-        name(measured.test),
+        measured.test.name(),
         rates(&measured.rates()),
     ];
     if let (Some(peer), Some(ratio)) = (&measured.peer, measured.ratio()) {
@@ -68,12 +68,6 @@ fn row(about: &About, measured: &Measured) -> Vec<String> {
         cells.push(format!("{ratio:.2}"));
     }
     cells
-}
-
-/// llama-bench's name of a test: `pp512`, `tg128 @ d2048`.
-fn name(test: Test) -> String {
-    let what = if test.prompt > 0 { format!("pp{}", test.prompt) } else { format!("tg{}", test.generate) };
-    if test.depth > 0 { format!("{what} @ d{}", test.depth) } else { what }
 }
 
 /// A moment as `2026-11-22T11:58:04Z`.

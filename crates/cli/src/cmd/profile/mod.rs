@@ -22,6 +22,7 @@ use model::{LoadOptions, Plan};
 use serde_json::json;
 
 use crate::args::{Machine, ModelFile, whole};
+use crate::cmd::speed_test::Test;
 use crate::config::Config;
 use crate::failure::bad_input;
 use crate::screen::{Screen, count, printable};
@@ -30,7 +31,7 @@ use crate::{free, json, load, model_file};
 use power::{Energy, Sensor};
 use report::Profile;
 use roof::Roof;
-use work::{Held, Step, Test};
+use work::{Held, Step};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -201,25 +202,11 @@ fn model_name(file: &Gguf, plan: &Plan) -> String {
     format!("{family} {} {mix}", count(parameters))
 }
 
-/// Every prompt length, then every number of tokens, at each depth.
 fn tests(command: &Command) -> anyhow::Result<Vec<Test>> {
-    const MOST: usize = 1 << 24;
     if !(1..=1000).contains(&command.repetitions) {
         return Err(bad_input("--repetitions must be a number from 1 to 1000"));
     }
-    let mut tests = Vec::new();
-    for &depth in &command.n_depth {
-        let prompts = command.n_prompt.iter().map(|&prompt| Test { prompt, generate: 0, depth });
-        let generations = command.n_gen.iter().map(|&generate| Test { prompt: 0, generate, depth });
-        tests.extend(prompts.chain(generations).filter(|test| test.tokens() > 0));
-    }
-    if tests.iter().any(|test| test.tokens().max(test.depth) > MOST) {
-        return Err(bad_input(format!("a test may have up to {MOST} tokens")));
-    }
-    if tests.is_empty() {
-        return Err(bad_input("there is nothing to measure; give -p or -n above 0"));
-    }
-    Ok(tests)
+    Test::all(&command.n_prompt, &command.n_gen, &command.n_depth)
 }
 
 struct Bench<'a> {

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::power::Energy;
 use super::roof::Roof;
-use super::work::{self, Test, Work};
+use super::work::{self, Work};
+use crate::cmd::speed_test::Test;
 
 /// From here on an operation's limit is the memory: the rest is starting and ending.
 const FULL: f64 = 0.6;

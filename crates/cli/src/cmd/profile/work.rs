@@ -2,31 +2,14 @@
 //!
 //! Activations are not counted: they are small and stay in caches.
 
+use crate::cmd::speed_test::Test;
 use model::Plan;
 use model::plan::{GateUp, Op, Weight};
 
-/// A measured test: a prompt at once, or tokens one by one, behind `depth` others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Test {
-    pub(super) prompt: usize,
-    pub(super) generate: usize,
-    pub(super) depth: usize,
-}
-
 impl Test {
-    pub(super) fn tokens(self) -> usize {
-        self.prompt + self.generate
-    }
-
     /// What times are told for: a prompt, or a token.
     pub(super) fn units(self) -> usize {
         if self.prompt > 0 { 1 } else { self.generate }
-    }
-
-    /// llama-bench's name of it.
-    pub(super) fn name(self) -> String {
-        let (kind, tokens) = if self.prompt > 0 { ("pp", self.prompt) } else { ("tg", self.generate) };
-        if self.depth > 0 { format!("{kind}{tokens} @ d{}", self.depth) } else { format!("{kind}{tokens}") }
     }
 
     /// The steps it takes when a step has up to `batch` rows.
