@@ -99,6 +99,8 @@ impl Machine {
             None => usual,
             Some(Kv::F16) => KvType::F16,
             Some(Kv::F32) => KvType::F32,
+            Some(Kv::Int8) => KvType::Int8,
+            Some(Kv::Int4) => KvType::Int4,
         }
     }
 
@@ -145,6 +147,10 @@ pub(crate) enum DeviceName {
 enum Kv {
     /// Half floats
     F16,
+    /// Bytes: half the memory, nothing lost that can be seen
+    Int8,
+    /// Nibbles: a third of the memory, at some loss
+    Int4,
     /// Single floats, for comparing with other programs
     F32,
 }

@@ -19,6 +19,15 @@ pub(crate) struct Group {
     pub(crate) half: usize,
 }
 
+/// Bytes of an element.
+fn element(kind: KvType) -> usize {
+    match kind {
+        KvType::F16 => 2,
+        KvType::F32 => 4,
+        KvType::Int8 | KvType::Int4 => unreachable!("refused at load"),
+    }
+}
+
 /// All groups and who sees what.
 pub(crate) struct Kv {
     pub(crate) groups: Vec<Group>,
@@ -40,7 +49,7 @@ impl Kv {
                 homes[layer] = (g, place);
             }
             let page = layer * group.layers.len();
-            let bytes = page * options.pages * options.kv.bytes();
+            let bytes = page * options.group_pages(group.window) * element(options.kv);
             groups.push(Group { region: Region::new("the KV cache", bytes)?, page, layer, half });
         }
         debug_assert_eq!(half * plan.shape.kv_heads, PAGE * plan.shape.width(Buf::K));
@@ -65,9 +74,42 @@ impl Kv {
         self.groups[group].region.as_ptr()
     }
 
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self, group: usize) -> usize {
+        self.groups[group].page * element(self.kind)
+    }
+
+    /// Pages of a group.
+    pub(crate) fn pages(&self, group: usize) -> usize {
+        self.groups[group].region.len() / self.page_bytes(group)
+    }
+
+    /// A page as bytes.
+    fn page(&self, group: usize, page: u32, len: usize) -> *mut u8 {
+        let (bytes, region) = (self.page_bytes(group), &self.groups[group].region);
+        let at = page as usize * bytes;
+        assert!(len == bytes && at + bytes <= region.len(), "a page of this group");
+        // SAFETY: inside the region.
+        unsafe { region.as_ptr().add(at) }
+    }
+
+    /// Copies a page out.
+    pub(crate) fn read_page(&self, group: usize, page: u32, to: &mut [u8]) {
+        let from = self.page(group, page, to.len());
+        // SAFETY: the page is as long as `to`, which no page overlaps.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+
+    /// Copies a page in.
+    pub(crate) fn write_page(&mut self, group: usize, page: u32, from: &[u8]) {
+        let to = self.page(group, page, from.len());
+        // SAFETY: the page is as long as `from`, which no page overlaps.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+
     /// Copies a page of a group.
     pub(crate) fn copy_page(&mut self, group: usize, from: u32, to: u32) {
-        let bytes = self.groups[group].page * self.kind.bytes();
+        let bytes = self.page_bytes(group);
         let region = &self.groups[group].region;
         let (from, to) = (from as usize * bytes, to as usize * bytes);
         assert!(from.max(to) + bytes <= region.len(), "pages of this group");

@@ -11,7 +11,7 @@ use crate::walk::{Private, Walk};
 use gguf::Gguf;
 use model::plan::{Plan, Vector};
 use model::runner::Memory;
-use model::runner::{Batch, LoadOptions, Lost, OpTime, Runner};
+use model::runner::{Batch, KvType, LoadOptions, Lost, OpTime, Runner};
 use model::{Error, Row};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +44,9 @@ impl CpuRunner {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<CpuRunner, Error> {
+        if matches!(options.kv, KvType::Int8 | KvType::Int4) {
+            return Err(Error::Backend { backend: "cpu", what: format!("a cache in {}", options.kv.name()) });
+        }
         let mut pool = Pool::new(options.threads)?;
         let kind = |id| (kernels.packed)(plan.weight(id).format).kind;
         let lowered = lower(plan, kind);
@@ -116,12 +119,27 @@ impl Runner for CpuRunner {
     }
 
     fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
-        assert!(pages.iter().all(|&page| (page as usize) < self.options.pages), "pages of this runner");
+        let most = self.kv.pages(group);
+        assert!(pages.iter().all(|&page| (page as usize) < most), "pages of this runner");
         self.kv.tables[slot][group][first..][..pages.len()].copy_from_slice(pages);
     }
 
     fn copy_page(&mut self, group: usize, from: u32, to: u32) {
         self.kv.copy_page(group, from, to);
+    }
+
+    fn page_bytes(&self, group: usize) -> usize {
+        self.kv.page_bytes(group)
+    }
+
+    fn read_page(&mut self, group: usize, page: u32, to: &mut [u8]) -> Result<(), Lost> {
+        self.kv.read_page(group, page, to);
+        Ok(())
+    }
+
+    fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost> {
+        self.kv.write_page(group, page, from);
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch) -> Result<(), Lost> {

@@ -414,6 +414,7 @@ impl Walk<'_> {
         match self.kv.kind {
             KvType::F16 => self.store::<f16>(row, head, layer, key, value),
             KvType::F32 => self.store::<f32>(row, head, layer, key, value),
+            KvType::Int8 | KvType::Int4 => unreachable!("refused at load"),
         }
     }
 
@@ -434,6 +435,7 @@ impl Walk<'_> {
         match self.kv.kind {
             KvType::F16 => self.attend_as::<f16>(step, row, head, self.kernels.attend_f16),
             KvType::F32 => self.attend_as::<f32>(step, row, head, self.kernels.attend_f32),
+            KvType::Int8 | KvType::Int4 => unreachable!("refused at load"),
         }
     }
 

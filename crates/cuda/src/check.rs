@@ -20,7 +20,7 @@ const SHARED_BESIDE: usize = 8 << 10;
 pub(crate) fn runnable(plan: &Plan, options: &LoadOptions, device: &Device) -> Result<usize, Error> {
     let refuse = |what: String| Err(Error::Backend { backend: "cuda", what });
     if options.kv != KvType::F16 {
-        return refuse("a cache in f32".to_owned());
+        return refuse(format!("a cache in {}", options.kv.name()));
     }
     let shape = &plan.shape;
     let Some(head) = rope::width(shape.head_dim) else {

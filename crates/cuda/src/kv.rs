@@ -19,6 +19,8 @@ pub(crate) struct Shape {
     /// Halves of one layer of a page.
     pub(crate) layer: usize,
     /// Pages of each group.
+    pub(crate) counts: Vec<usize>,
+    /// Entries of a slot's table of a group: pages of the longest sequence.
     pub(crate) pages: usize,
     /// Sequences.
     pub(crate) slots: usize,
@@ -37,12 +39,13 @@ impl Shape {
             }
         }
         let page = plan.kv.iter().map(|group| layer * group.layers.len()).collect();
-        Shape { page, layer, pages: options.pages, slots: options.slots, homes }
+        let counts = plan.kv.iter().map(|group| options.group_pages(group.window)).collect();
+        Shape { page, layer, counts, pages: options.pages, slots: options.slots, homes }
     }
 
     /// Bytes of a group's pages.
     pub(crate) fn group_bytes(&self, group: usize) -> u64 {
-        (self.page[group] * self.pages * 2) as u64
+        (self.page[group] * self.counts[group] * 2) as u64
     }
 
     /// Bytes of all pages.
@@ -132,7 +135,8 @@ impl Kv {
     pub(crate) fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
         let of_group = self.shape.pages;
         assert!(slot < self.shape.slots && group < self.groups.len(), "a slot and group of this runner");
-        assert!(pages.iter().all(|&page| (page as usize) < of_group), "pages of this runner");
+        let most = self.shape.counts[group];
+        assert!(pages.iter().all(|&page| (page as usize) < most), "pages of this runner");
         assert!(first + pages.len() <= of_group, "no more positions than there are pages");
         let list = slot * self.groups.len() + group;
         let start = list * of_group + first;
@@ -173,15 +177,64 @@ impl Kv {
     /// # Panics
     /// For pages that there are not.
     pub(crate) fn copy_page(&self, stream: &Stream, group: usize, from: u32, to: u32) -> Result<(), Error> {
-        assert!((from.max(to) as usize) < self.shape.pages, "pages of this runner");
         if from == to {
             return Ok(());
         }
-        let (bytes, all) = (self.shape.layer * 2, self.shape.layer * self.shape.pages * 2);
         let block = &self.groups[group];
-        (0..self.shape.page[group] / self.shape.layer).try_for_each(|layer| {
-            let at = |page: u32| layer * all + page as usize * bytes;
-            block.copy_later(stream, at(to), block, at(from), bytes)
-        })
+        let places = self.places(group, from).zip(self.places(group, to));
+        places
+            .into_iter()
+            .try_for_each(|(from, to)| block.copy_later(stream, to, block, from, self.layer_bytes()))
+    }
+
+    /// Bytes of one layer of a page.
+    fn layer_bytes(&self) -> usize {
+        self.shape.layer * 2
+    }
+
+    /// Bytes of a page, all layers together.
+    pub(crate) fn page_bytes(&self, group: usize) -> usize {
+        self.shape.page[group] * 2
+    }
+
+    /// Where the layers of a page lie, in bytes from the group's start.
+    fn places(&self, group: usize, page: u32) -> impl Iterator<Item = usize> + use<> {
+        assert!((page as usize) < self.shape.counts[group], "pages of this runner");
+        let (layer, all) = (self.layer_bytes(), self.layer_bytes() * self.shape.counts[group]);
+        (0..self.page_bytes(group) / layer).map(move |i| i * all + page as usize * layer)
+    }
+
+    /// Copies a page out, layer after layer, and waits.
+    ///
+    /// # Errors
+    /// The driver's; then the device is lost.
+    pub(crate) fn read_page(
+        &self,
+        stream: &Stream,
+        group: usize,
+        page: u32,
+        to: &mut [u8],
+    ) -> Result<(), Error> {
+        let mut parts = to.chunks_exact_mut(self.layer_bytes());
+        self.places(group, page)
+            .zip(&mut parts)
+            .try_for_each(|(at, to)| self.groups[group].read(stream, at, to))
+    }
+
+    /// Copies a page in, as it was read, and waits.
+    ///
+    /// # Errors
+    /// The driver's; then the device is lost.
+    pub(crate) fn write_page(
+        &self,
+        stream: &Stream,
+        group: usize,
+        page: u32,
+        from: &[u8],
+    ) -> Result<(), Error> {
+        let mut parts = from.chunks_exact(self.layer_bytes());
+        self.places(group, page)
+            .zip(&mut parts)
+            .try_for_each(|(at, from)| self.groups[group].write(stream, at, from))
     }
 }

@@ -318,7 +318,7 @@ impl Binder<'_> {
         let (group, place) = shape.homes[layer];
         let groups = shape.page.len();
         Cache {
-            pages: self.kv.pages(group) + (2 * place * shape.layer * shape.pages) as u64,
+            pages: self.kv.pages(group) + (2 * place * shape.layer * shape.counts[group]) as u64,
             table: self.buffers.address(Name::Tables) + (4 * group * shape.pages) as u64,
             page_stride: shape.layer as u32,
             table_stride: (groups * shape.pages) as u32,

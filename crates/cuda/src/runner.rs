@@ -396,6 +396,18 @@ impl Runner for CudaRunner {
         }
     }
 
+    fn page_bytes(&self, group: usize) -> usize {
+        self.kv.page_bytes(group)
+    }
+
+    fn read_page(&mut self, group: usize, page: u32, to: &mut [u8]) -> Result<(), Lost> {
+        self.kv.read_page(&self.stream, group, page, to).map_err(|error| self.lose(&error))
+    }
+
+    fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost> {
+        self.kv.write_page(&self.stream, group, page, from).map_err(|error| self.lose(&error))
+    }
+
     fn step(&mut self, batch: &Batch) -> Result<(), Lost> {
         self.wanted = batch.rows.iter().filter(|row| row.logits).count();
         self.check(&batch.rows);

@@ -70,7 +70,6 @@ impl Engine {
     /// end tokens.
     pub fn new(mut runner: Box<dyn Runner>, tokenizer: Option<Arc<Tokenizer>>, clock: Clock) -> Engine {
         let options = *runner.options();
-        let groups = runner.plan().kv.len();
         // A broken character becomes U+FFFD, three bytes for one; a few bytes may wait from tokens before.
         let bytes = |tokenizer: &Arc<Tokenizer>| {
             let longest = (0..tokenizer.len() as u32).map(|id| tokenizer.bytes(id).len()).max();
@@ -81,7 +80,9 @@ impl Engine {
             vocab: runner.plan().shape.vocab,
             context: runner.plan().context.min(options.pages * PAGE),
             chunk: options.rows,
-            pools: (0..groups).map(|_| Pool::new(options.pages)).collect(),
+            pools: (runner.plan().kv.iter())
+                .map(|group| Pool::new(options.group_pages(group.window)))
+                .collect(),
             slots: (0..options.slots).map(|_| None).collect(),
             serial: 0,
             turn: 0,

@@ -7,9 +7,8 @@ use crate::runner::{LoadOptions, Memory, PAGE};
 impl Plan {
     /// Bytes of one page of a cache group: keys and values of [`PAGE`] positions in all its layers.
     pub fn page_bytes(&self, group: usize, options: &LoadOptions) -> u64 {
-        let width = (self.shape.kv_heads * self.shape.head_dim) as u64;
-        let layers = self.kv[group].layers.len() as u64;
-        2 * width * layers * (PAGE * options.kv.bytes()) as u64
+        let heads = self.shape.kv_heads * options.kv.head_bytes(self.shape.head_dim);
+        (2 * heads * self.kv[group].layers.len() * PAGE) as u64
     }
 
     /// Bytes of the matrices in the file's own formats, and of the vectors as F32.
@@ -30,7 +29,9 @@ impl Plan {
             .map(|&buf| self.shape.width(buf) as u64 * 4)
             .sum();
         let logits = options.logit_rows as u64 * self.shape.vocab as u64 * 4;
-        let pages = |group| self.page_bytes(group, options) * options.pages as u64;
+        let pages = |group: usize| {
+            self.page_bytes(group, options) * options.group_pages(self.kv[group].window) as u64
+        };
         Memory {
             weights: self.weight_bytes(),
             kv: (0..self.kv.len()).map(pages).sum(),
@@ -46,8 +47,8 @@ impl Plan {
                 Op::Embed { .. } => {}
                 Op::Attend { window, .. } => {
                     let seen = window.unwrap_or(depth + 1).min(depth + 1) as u64;
-                    let width = (self.shape.kv_heads * self.shape.head_dim) as u64;
-                    bytes += 2 * seen * width * options.kv.bytes() as u64;
+                    let heads = self.shape.kv_heads * options.kv.head_bytes(self.shape.head_dim);
+                    bytes += 2 * seen * heads as u64;
                 }
                 _ => {
                     for id in self.weights_of(op) {

@@ -10,6 +10,7 @@ pub mod choose;
 pub mod cost;
 mod emit;
 mod error;
+pub mod kv;
 pub mod plan;
 pub mod reference;
 pub mod rope;

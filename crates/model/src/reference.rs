@@ -1,12 +1,14 @@
 //! The slow interpreter: the specification every backend is held to.
 //!
-//! One row at a time, every weight decoded to f32, every sum in f64, the cache in f32. It is written
+//! One row at a time, every weight decoded to f32, every sum in f64; the cache in f32, whose values went
+//! through [`crate::kv`] first where it is small ([`KvType::F16`] is kept as F32). It is written
 //! to be read beside the doc comments of [`Op`]; nothing here is fast.
 
 use crate::emit::read_vector;
+use crate::kv;
 use crate::plan::{Buf, GateUp, Op, Plan, RowOrder, VectorId, WeightId};
 use crate::runner::Memory;
-use crate::runner::{Batch, Device, LoadOptions, Lost, OpTime, PAGE, Row, Runner};
+use crate::runner::{Batch, Device, KvType, LoadOptions, Lost, OpTime, PAGE, Row, Runner};
 use crate::{Activation, Error};
 use gguf::Gguf;
 
@@ -82,7 +84,8 @@ impl Reference {
         }
         let width = plan.shape.width(Buf::K);
         let storage = |group: &crate::plan::KvGroup| {
-            vec![vec![0.0; group.layers.len() * 2 * PAGE * width]; options.pages]
+            let page = group.layers.len() * 2 * PAGE * width;
+            vec![vec![0.0; page]; options.group_pages(group.window)]
         };
         Ok(Reference {
             kv: plan.kv.iter().map(storage).collect(),
@@ -183,6 +186,7 @@ impl Reference {
                             }
                         }
                     }
+                    self.shrink(&mut q, &mut k, &mut v);
                     self.write(*layer, row.slot, row.position as usize, 0, &k);
                     self.write(*layer, row.slot, row.position as usize, 1, &v);
                 }
@@ -219,6 +223,24 @@ impl Reference {
             }
         }
         unreachable!("every plan ends with logits")
+    }
+
+    /// What small cache types do to a row's heads.
+    fn shrink(&self, q: &mut [f32], k: &mut [f32], v: &mut [f32]) {
+        let head = self.plan.shape.head_dim;
+        match self.options.kv {
+            KvType::F16 | KvType::F32 => {}
+            KvType::Int8 => {
+                k.chunks_exact_mut(head).for_each(kv::through_int8);
+                v.chunks_exact_mut(head).for_each(kv::through_int8);
+            }
+            KvType::Int4 => {
+                q.chunks_exact_mut(head).for_each(kv::rotate);
+                k.chunks_exact_mut(head).for_each(kv::rotate);
+                k.chunks_exact_mut(head).for_each(kv::through_int4);
+                v.chunks_exact_mut(head).for_each(kv::through_int4);
+            }
+        }
     }
 
     fn rotate(&self, rope: usize, position: u32, head: &mut [f32]) {
@@ -294,6 +316,23 @@ impl Runner for Reference {
     fn copy_page(&mut self, group: usize, from: u32, to: u32) {
         let page = self.kv[group][from as usize].clone();
         self.kv[group][to as usize] = page;
+    }
+
+    fn page_bytes(&self, group: usize) -> usize {
+        self.kv[group].first().map_or(0, |page| page.len() * 4)
+    }
+
+    fn read_page(&mut self, group: usize, page: u32, to: &mut [u8]) -> Result<(), Lost> {
+        let values = self.kv[group][page as usize].iter();
+        to.chunks_exact_mut(4).zip(values).for_each(|(to, value)| to.copy_from_slice(&value.to_le_bytes()));
+        Ok(())
+    }
+
+    fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost> {
+        let (bytes, _) = from.as_chunks::<4>();
+        let values = self.kv[group][page as usize].iter_mut();
+        values.zip(bytes).for_each(|(value, &bytes)| *value = f32::from_le_bytes(bytes));
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch) -> Result<(), Lost> {

@@ -30,7 +30,7 @@ pub struct Batch {
     pub rows: Vec<Row>,
 }
 
-/// How a cache entry is kept.
+/// How a cache entry is kept; [`crate::kv`] says what the small ones mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KvType {
     /// IEEE half floats.
@@ -38,14 +38,32 @@ pub enum KvType {
     F16,
     /// Single floats: for comparing with other implementations.
     F32,
+    /// Bytes with a scale a head.
+    Int8,
+    /// Nibbles with a scale and an offset every 32.
+    Int4,
 }
 
 impl KvType {
-    /// Bytes an element takes.
-    pub fn bytes(self) -> usize {
+    /// Bytes of one head's keys, or of its values, at one position; a backend may pad heads.
+    pub fn head_bytes(self, width: usize) -> usize {
         match self {
-            KvType::F16 => 2,
-            KvType::F32 => 4,
+            KvType::F16 => 2 * width,
+            KvType::F32 => 4 * width,
+            KvType::Int8 => width + crate::kv::INT8_BESIDE,
+            KvType::Int4 => {
+                width.div_ceil(2) + width.div_ceil(crate::kv::INT4_GROUP) * crate::kv::INT4_BESIDE
+            }
+        }
+    }
+
+    /// Its name, as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F16 => "f16",
+            KvType::F32 => "f32",
+            KvType::Int8 => "int8",
+            KvType::Int4 => "int4",
         }
     }
 }
@@ -59,7 +77,7 @@ pub struct LoadOptions {
     pub logit_rows: usize,
     /// Sequences.
     pub slots: usize,
-    /// Pages of each cache group.
+    /// Pages of a cache group that keeps everything; see [`LoadOptions::group_pages`] for others.
     pub pages: usize,
     /// Type of the cache.
     pub kv: KvType,
@@ -78,6 +96,12 @@ impl LoadOptions {
             kv: KvType::F16,
             threads,
         }
+    }
+
+    /// Pages of a cache group, whatever its window.
+    pub fn group_pages(&self, window: Option<usize>) -> usize {
+        let _ = window;
+        self.pages
     }
 }
 
@@ -154,6 +178,27 @@ pub trait Runner: Send {
 
     /// Copies a page of a group onto another.
     fn copy_page(&mut self, group: usize, from: u32, to: u32);
+
+    /// Bytes that [`Runner::read_page`] gives for a page of a group.
+    fn page_bytes(&self, group: usize) -> usize;
+
+    /// Copies a page out, in a form of the backend's own: what another runner of the same backend, plan and
+    /// [`KvType`] can [`Runner::write_page`]. `to` has [`Runner::page_bytes`].
+    fn read_page(&mut self, group: usize, page: u32, to: &mut [u8]) -> Result<(), Lost>;
+
+    /// Copies a page in, as [`Runner::read_page`] gave it. No step that sees the page is under way.
+    fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost>;
+
+    /// Whether a page takes memory only once it is written: then there may be too little of it in the middle
+    /// of a run.
+    fn grows(&self) -> bool {
+        false
+    }
+
+    /// Gives the memory of a page that nobody maps back to the system, where pages grow.
+    fn give_back(&mut self, group: usize, page: u32) {
+        let _ = (group, page);
+    }
 
     /// Runs a batch. Positions must be mapped; rows of a slot rise by one.
     fn step(&mut self, batch: &Batch) -> Result<(), Lost>;

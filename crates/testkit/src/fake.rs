@@ -79,7 +79,9 @@ impl FakeRunner {
     pub fn new(plan: Plan, options: LoadOptions) -> FakeRunner {
         let (groups, lists) = (plan.kv.len(), plan.context.div_ceil(PAGE).max(options.pages));
         FakeRunner {
-            storage: vec![vec![[Cell::default(); PAGE]; options.pages]; groups],
+            storage: (plan.kv.iter())
+                .map(|group| vec![[Cell::default(); PAGE]; options.group_pages(group.window)])
+                .collect(),
             tables: vec![vec![vec![UNMAPPED; lists]; groups]; options.slots],
             logits: Vec::with_capacity(options.logit_rows * plan.shape.vocab),
             plan,
@@ -214,13 +216,34 @@ impl Runner for FakeRunner {
 
     fn map(&mut self, slot: usize, group: usize, first: usize, pages: &[u32]) {
         for (i, &page) in pages.iter().enumerate() {
-            assert!((page as usize) < self.options.pages, "page {page} does not exist");
+            assert!((page as usize) < self.storage[group].len(), "page {page} does not exist");
             self.tables[slot][group][first + i] = page;
         }
     }
 
     fn copy_page(&mut self, group: usize, from: u32, to: u32) {
         self.storage[group][to as usize] = self.storage[group][from as usize];
+    }
+
+    fn page_bytes(&self, _group: usize) -> usize {
+        8 * PAGE
+    }
+
+    fn read_page(&mut self, group: usize, page: u32, to: &mut [u8]) -> Result<(), Lost> {
+        for (to, cell) in to.chunks_exact_mut(8).zip(self.storage[group][page as usize]) {
+            to[..4].copy_from_slice(&cell.written.to_le_bytes());
+            to[4..].copy_from_slice(&cell.token.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost> {
+        let (bytes, _) = from.as_chunks::<4>();
+        for (cell, bytes) in self.storage[group][page as usize].iter_mut().zip(bytes.chunks_exact(2)) {
+            let [written, token] = [bytes[0], bytes[1]].map(u32::from_le_bytes);
+            *cell = Cell { written, token };
+        }
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch) -> Result<(), Lost> {

@@ -277,10 +277,7 @@ impl About {
             backend,
             threads: options.threads,
             batch: options.rows,
-            kv: match options.kv {
-                model::runner::KvType::F16 => "f16",
-                model::runner::KvType::F32 => "f32",
-            },
+            kv: options.kv.name(),
             cpu: cpu_name(),
         }
     }

@@ -332,7 +332,7 @@ fn held(plan: &Plan, options: &LoadOptions, gpu: bool) -> Held {
     let head = plan.shape.head_dim;
     let padded = if gpu { cuda::args::rope::width(head).unwrap_or(head) } else { head };
     let weight = if gpu { cuda::weights::device_bytes } else { work::of_file };
-    Held { weight, key: padded * options.kv.bytes() }
+    Held { weight, key: options.kv.head_bytes(padded) }
 }
 
 /// Launches of each operation in all steps. A token's do not depend on its position.

@@ -181,7 +181,7 @@ mod tests {
     fn a_tokens_work_is_the_plans() {
         let plan = plan();
         let options = model::LoadOptions::single(64, 1);
-        let held = Held { weight: of_file, key: plan.shape.head_dim * options.kv.bytes() };
+        let held = Held { weight: of_file, key: options.kv.head_bytes(plan.shape.head_dim) };
         for depth in [0, 7, 40] {
             let test = Test { prompt: 0, generate: 1, depth };
             let work = of(&plan, &test.steps(8), &held);
