@@ -17,6 +17,7 @@ mod load;
 mod model_file;
 mod screen;
 mod session;
+mod svg;
 mod target;
 
 use std::process::ExitCode;

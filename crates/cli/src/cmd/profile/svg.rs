@@ -1,30 +1,17 @@
 //! The report as a picture: for each test a bar of operations by time, and their shares of the bandwidth.
-//!
-//! Plain SVG without scripts. Text and rules take the colours of the reader's light or dark theme; the bars'
-//! colours stand out from both, and black text can be read on them.
 
 use std::fmt::Write as _;
 
 use super::About;
 use super::report::{Profile, micros, si};
 use crate::screen::printable;
-
-const PALETTE: [&str; 8] =
-    ["#56b4e9", "#e69f00", "#2fb58d", "#d98ab5", "#e8743b", "#b8a900", "#9d8df1", "#9a9a9a"];
+use crate::svg::{colour, document, escaped, text};
 
 const WIDTH: f64 = 920.0;
 const MARGIN: f64 = 24.0;
 /// Where bars of shares begin, behind their names.
 const NAMES: f64 = 200.0;
 const LINE: f64 = 22.0;
-
-const STYLE: &str = "\
-svg { color-scheme: light dark; background: #ffffff; font: 13px system-ui, sans-serif }\n\
-text { fill: #1f2328 } .soft { fill: #59636e } .rule { stroke: #59636e } .back { fill: #59636e; opacity: .15 }\n\
-.title { font-size: 17px; font-weight: 600 } .head { font-size: 14px; font-weight: 600 } .in { fill: #111111 }\n\
-@media (prefers-color-scheme: dark) {\n\
-svg { background: #0d1117 } text { fill: #e6edf3 } .soft { fill: #9198a1 } .rule { stroke: #9198a1 }\n\
-.back { fill: #9198a1 } .in { fill: #111111 } }";
 
 /// The picture.
 pub(super) fn picture(about: &About, profiles: &[Profile]) -> String {
@@ -38,12 +25,7 @@ pub(super) fn picture(about: &About, profiles: &[Profile]) -> String {
         y += 2.0 * LINE;
         y = section(&mut body, y, about, profile);
     }
-    let height = y + MARGIN;
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" role=\"img\" aria-label=\"time by operation and share of bandwidth\">\n\
-         <style>{STYLE}</style>\n{body}</svg>\n"
-    )
+    document(WIDTH, y + MARGIN, "time by operation and share of bandwidth", &body)
 }
 
 /// One test from `y` on; where it ends.
@@ -96,10 +78,6 @@ fn section(body: &mut String, mut y: f64, about: &About, profile: &Profile) -> f
     y
 }
 
-fn colour(i: usize) -> &'static str {
-    PALETTE[i.min(PALETTE.len() - 1)]
-}
-
 fn bar(body: &mut String, [x, y, width, height]: [f64; 4], fill: &str, title: &str) {
     let width = if width.is_finite() { width.max(0.0) } else { 0.0 };
     let _ = writeln!(
@@ -108,33 +86,4 @@ fn bar(body: &mut String, [x, y, width, height]: [f64; 4], fill: &str, title: &s
          <title>{}</title></rect>",
         escaped(title)
     );
-}
-
-fn text(body: &mut String, x: f64, y: f64, class: &str, words: &str) {
-    let _ = writeln!(body, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(words));
-}
-
-/// As XML wants it; names come from files.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn names_cannot_leave_their_place() {
-        assert_eq!(escaped("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
-    }
 }
