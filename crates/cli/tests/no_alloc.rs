@@ -66,6 +66,8 @@ fn main() {
                     stop_ids: vec![],
                     ignore_eos: true,
                     logprobs: true,
+                    rules: None,
+                    shown: vec![],
                 };
                 let (count, text) = decode_allocations(&mut engine, &prompt, &params, STEPS);
                 assert!(text > STEPS / 4, "text must have come: {text} bytes");

@@ -1,6 +1,6 @@
 //! One answer in the making: what was asked, how far it is, when it ends.
 
-use crate::sample::{self, Sampler, Sampling};
+use crate::sample::{self, Constraint, Rules, Sampler, Sampling};
 use crate::stop::Stops;
 use crate::{Error, SequenceId};
 use model::runner::Lost;
@@ -24,14 +24,18 @@ pub struct Params {
     pub ignore_eos: bool,
     /// Report each chosen token's log-probability.
     pub logprobs: bool,
+    /// What the text must follow; it ends when it is whole.
+    pub rules: Option<Rules>,
+    /// Control tokens whose names are written in the text; others are left out of it.
+    pub shown: Vec<u32>,
 }
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// A stop string, a stop id or the model's end token.
+    /// A stop string, a stop id, the model's end token, or a text that is whole by its rules.
     Stop,
-    /// As many tokens as asked for, or no room for more.
+    /// As many tokens as asked for, or no room for more, be it that rules cannot be followed any further.
     Length,
     /// [`crate::Engine::cancel`].
     Cancelled,
@@ -135,7 +139,9 @@ pub(crate) struct Generation {
     sampler: Sampler,
     /// Of a device that can choose for this one.
     remote: Option<Remote>,
+    constraint: Option<Box<dyn Constraint>>,
     stop_ids: Vec<u32>,
+    shown: Vec<u32>,
     max_tokens: usize,
     heed_ends: bool,
     logprobs: bool,
@@ -187,9 +193,12 @@ impl Generation {
             words,
             sampler,
             remote: None,
+            constraint: params.rules.as_ref().map(|rules| rules.0.start()),
             stop_ids: params.stop_ids.clone(),
+            shown: params.shown.clone(),
             max_tokens: params.max_tokens.unwrap_or(usize::MAX),
-            heed_ends: !params.ignore_eos,
+            // Rules let a text end only where it is whole.
+            heed_ends: !params.ignore_eos || params.rules.is_some(),
             logprobs: params.logprobs,
             reused: setting.reused,
             started: setting.now,
@@ -205,9 +214,9 @@ impl Generation {
     }
 
     /// Lets the device choose, if it can do it so. Log-probabilities are of logits that only the processor
-    /// looks at.
+    /// looks at, and it alone knows of rules.
     pub(crate) fn meet(&mut self, chooser: Option<&mut dyn Chooser>) {
-        if let Some(chooser) = chooser.filter(|_| !self.logprobs) {
+        if let Some(chooser) = chooser.filter(|_| !self.logprobs && self.constraint.is_none()) {
             let choosing = self.sampler.choosing();
             self.remote = chooser.serves(&choosing).then_some(Remote { choosing, in_step: false });
         }
@@ -247,7 +256,27 @@ impl Generation {
     /// Chooses a token, tells of it and of the text that becomes certain; why the generation ends, if it
     /// does.
     pub(crate) fn choose(&mut self, logits: &[f32], on: Listener) -> (u32, Option<Finish>) {
-        let token = self.sampler.sample(logits);
+        let Some(constraint) = &mut self.constraint else {
+            let token = self.sampler.sample(logits);
+            return self.chosen(token, logits, on);
+        };
+        let Ok(token) = self.sampler.sample_within(logits, &mut **constraint) else {
+            // Nothing was chosen, but every turn ends with a token: one that is no text.
+            let end = self.words.as_ref().and_then(|words| words.tokenizer.ends().first().copied());
+            return (end.unwrap_or(0), Some(Finish::Length));
+        };
+        // An end is no part of the text.
+        let end = self.words.as_ref().is_some_and(|words| words.tokenizer.is_end(token));
+        let moved = if end { Ok(()) } else { constraint.accept(token) };
+        let whole = end || moved.is_ok() && constraint.finished();
+        let (token, finish) = self.chosen(token, logits, on);
+        match (whole, finish) {
+            (true, _) => (token, Some(Finish::Stop)),
+            (false, finish) => (token, finish.or(moved.is_err().then_some(Finish::Length))),
+        }
+    }
+
+    fn chosen(&mut self, token: u32, logits: &[f32], on: Listener) -> (u32, Option<Finish>) {
         self.sampler.accept(token);
         if let Some(remote) = &mut self.remote {
             remote.in_step = false;
@@ -269,6 +298,7 @@ impl Generation {
         if let Some(words) = &mut self.words {
             ended |= self.heed_ends && words.tokenizer.is_end(token);
             if !ended {
+                words.stream.set_control(self.shown.contains(&token));
                 words.stream.push(&words.tokenizer, token, words.stops.text());
                 ended = words.deliver(self.id, on);
             }

@@ -20,5 +20,5 @@ pub use error::Error;
 pub use generation::{Event, Finish, Params, Summary};
 pub use limits::{Limits, Unlimited};
 pub use notice::Notice;
-pub use sample::{Sampler, Sampling};
+pub use sample::{Constraint, Grammar, Rules, Sampler, Sampling, Stuck};
 pub use sequence::SequenceId;

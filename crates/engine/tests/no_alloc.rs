@@ -30,6 +30,8 @@ fn main() {
         stop_ids: vec![1],
         ignore_eos: true,
         logprobs: true,
+        rules: None,
+        shown: vec![],
     };
     let sizes = Sizes { context: 512, pages: 16, ..Sizes::default() };
     // Some seeds begin with whole characters and come to broken ones later, others the other way round.

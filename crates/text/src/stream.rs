@@ -54,6 +54,11 @@ impl Stream {
         self
     }
 
+    /// Whether control tokens are written by their names from here on.
+    pub fn set_control(&mut self, control: bool) {
+        self.control = control;
+    }
+
     /// Appends to `out` all text that is whole once token `id` is there.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32, out: &mut String) {
         if !self.control && matches!(tokenizer.kind(id), Kind::Control | Kind::Unknown) {

@@ -5,11 +5,13 @@
 //! same here. Everything a call needs is reserved when the [`Sampler`] is made.
 
 mod choose;
+mod constraint;
 mod exp;
 mod penalty;
 mod truncate;
 
 pub use choose::{Rng, argmax, logprob};
+pub use constraint::{Constraint, Grammar, Rules, Stuck};
 
 use crate::Error;
 use model::{Choosing, Chosen};
@@ -156,6 +158,27 @@ impl Sampler {
         if greedy && self.penalty.is_none() && self.settings.logit_bias.is_empty() {
             return argmax(logits);
         }
+        self.score(logits);
+        self.pick()
+    }
+
+    /// Chooses a token among those that a constraint leaves, whatever bias and penalties say of them.
+    ///
+    /// Does not [`accept`](Sampler::accept) it, nor tells the constraint of it.
+    ///
+    /// # Errors
+    /// The constraint's.
+    pub fn sample_within(&mut self, logits: &[f32], constraint: &mut dyn Constraint) -> Result<u32, Stuck> {
+        self.score(logits);
+        // What the constraint leaves must stay apart from what it forbids: the last resort is a token that
+        // nothing but the constraint speaks for.
+        self.scores.iter_mut().for_each(|score| *score = score.max(f32::MIN));
+        constraint.mask(&mut self.scores)?;
+        Ok(self.pick())
+    }
+
+    /// Logits with bias and penalties, cleaned, to `scores`.
+    fn score(&mut self, logits: &[f32]) {
         self.scores.clear();
         self.scores.extend(logits.iter().map(|&logit| clean(logit)));
         for &(id, bias) in &self.settings.logit_bias {
@@ -166,7 +189,11 @@ impl Sampler {
         if let Some(penalty) = &self.penalty {
             penalty.apply(&mut self.scores);
         }
-        if greedy {
+    }
+
+    /// A token by `scores`.
+    fn pick(&mut self) -> u32 {
+        if self.settings.temperature == 0.0 {
             return argmax(&self.scores);
         }
         self.candidates.top_k(&self.scores, self.settings.top_k);
