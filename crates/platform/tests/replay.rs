@@ -64,10 +64,10 @@ fn a_ramp_past_80_and_past_the_limit() {
   2 s  full speed
   4 s  full speed
   6 s  full speed
-  8 s  78.0 °C: at 91 % of full speed
- 10 s  80.0 °C: at 72 % of full speed
- 12 s  82.0 °C: at 51 % of full speed
- 14 s  84.0 °C: at 30 % of full speed
+  8 s  78.0 °C: at 92 % of full speed
+ 10 s  80.0 °C: at 74 % of full speed
+ 12 s  82.0 °C: at 54 % of full speed
+ 14 s  84.0 °C: at 33 % of full speed
  16 s  86.0 °C: at 10 % of full speed
  18 s  88.0 °C: paused until it is 80 °C
  20 s  90.0 °C: paused until it is 80 °C
@@ -109,7 +109,7 @@ fn minutes_just_below_the_target_are_not_saved_up() {
         Some(match at {
             ..5.0 => 80.5,
             5.0..205.0 => 78.0,
-            _ => 83.5,
+            _ => 84.5,
         })
     };
     let limits = replay(230, &[("tj-thermal", long)]);
@@ -206,7 +206,7 @@ fn a_board_that_throttles_early_is_stopped_earlier() {
     let settings = thermal::Settings::for_board(Some(85.0));
     assert_eq!((settings.hard, settings.backoff, settings.release), (82.0, 75.0, 71.0));
     let usual = thermal::Settings::for_board(Some(99.0));
-    assert_eq!((usual.hard, usual.backoff, usual.target, usual.release), (87.0, 80.0, 82.5, 76.0));
+    assert_eq!((usual.hard, usual.backoff, usual.target, usual.release), (87.0, 80.0, 83.5, 76.0));
     // A fan's trip point is none of it.
     assert_eq!(thermal::Settings::for_board(Some(51.0)), usual);
     assert_eq!(thermal::Settings::for_board(None), usual);
@@ -226,4 +226,63 @@ fn time_that_stands_still_or_jumps_is_survived() {
     sample.zones[0] = Some(f32::NAN);
     let limits = governor.update(3_600_500, &sample, true);
     assert!(limits.pace.is_finite());
+}
+
+/// What goes wrong with sensors, one fault after the other, as it is told every five seconds.
+#[test]
+fn faults_of_sensors_as_they_are_told() {
+    let fails: Temperature = |at| (at < 15.0).then_some(84.0);
+    let failing = replay(50, &[("gpu-thermal", fails), ("cpu-thermal", |_| Some(81.5))]);
+    assert_eq!(
+        told(&failing, 5),
+        "  0 s  84.0 °C: at 60 % of full speed
+  5 s  84.0 °C: at 55 % of full speed
+ 10 s  84.0 °C: at 50 % of full speed
+ 15 s  81.5 °C: at 48 % of full speed
+ 20 s  81.5 °C: at 73 % of full speed
+ 25 s  81.5 °C: at 81 % of full speed
+ 30 s  81.5 °C: at 86 % of full speed
+ 35 s  81.5 °C: at 91 % of full speed
+ 40 s  81.5 °C: at 96 % of full speed
+ 45 s  81.5 °C: at 100 % of full speed
+"
+    );
+    let silent: Temperature = |at| (!(10.0..30.0).contains(&at)).then_some(81.0);
+    assert_eq!(
+        told(&replay(50, &[("tj-thermal", silent)]), 5),
+        "  0 s  81.0 °C: at 90 % of full speed
+  5 s  81.0 °C: at 96 % of full speed
+ 10 s  81.0 °C: at 100 % of full speed
+ 15 s  no sensor answers: at 50 % of full speed
+ 20 s  no sensor answers: at 50 % of full speed
+ 25 s  no sensor answers: at 50 % of full speed
+ 30 s  81.0 °C: at 60 % of full speed
+ 35 s  81.0 °C: at 84 % of full speed
+ 40 s  81.0 °C: at 90 % of full speed
+ 45 s  81.0 °C: at 96 % of full speed
+"
+    );
+    let stuck: Temperature = |at| Some(if at < 5.0 { 70.0 } else { 84.0 });
+    let zones: [(&str, Temperature); 2] =
+        [("soc0-thermal", stuck), ("cpu-thermal", |at| Some(breathing(at)))];
+    assert_eq!(
+        told(&replay(160, &zones), 20),
+        "  0 s  full speed
+ 20 s  84.0 °C: at 40 % of full speed
+ 40 s  84.0 °C: at 24 % of full speed
+ 60 s  84.0 °C: at 10 % of full speed
+ 80 s  54.6 °C: at 87 % of full speed
+100 s  full speed
+120 s  full speed
+140 s  full speed
+"
+    );
+    assert_eq!(
+        told(&replay(20, &[]), 5),
+        "  0 s  full speed
+  5 s  full speed
+ 10 s  full speed
+ 15 s  full speed
+"
+    );
 }

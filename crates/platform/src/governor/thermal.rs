@@ -5,9 +5,10 @@
 //!
 //! - below 80 °C nothing happens; *backoff* begins when the hottest zone, moved on by its slope over the
 //!   next seconds, reaches 80 °C, and ends only below 76 °C (hysteresis);
-//! - in between a proportional-integral controller holds the chip at 82.5 °C: pace = I + 0.1/°C · (82.5 −
-//!   predicted), and I moves by 0.005/°C/s. It starts where pace is 1, so that nothing jumps. The integral
-//!   finds the pace the room's temperature allows, which no table could;
+//! - in between a proportional-integral controller holds the chip at 83.5 °C: pace = I + 0.1/°C · (83.5 −
+//!   predicted), and I rises by 0.005/°C/s and falls by 0.02/°C/s: too warm has to end sooner than too slow,
+//!   and that is what lets the target be so near to 85 °C. It starts where pace is 1, so that nothing jumps.
+//!   The integral finds the pace the room's temperature allows, which no table could;
 //! - at 87 °C, or 3 °C below the board's own trip point if that is lower, there is a full stop until 80 °C.
 //!
 //! Sensors lie. A zone that fails is left out; one that jumps by more than 20 °C at once is believed at
@@ -40,7 +41,7 @@ impl Settings {
         let throttle = throttle.filter(|throttle| (70.0..=110.0).contains(throttle));
         let hard = throttle.map_or(HARD, |throttle| (throttle - MARGIN).min(HARD));
         let backoff = hard - 7.0;
-        Settings { backoff, target: backoff + 2.5, release: backoff - 4.0, hard, floor: 0.1 }
+        Settings { backoff, target: backoff + 3.5, release: backoff - 4.0, hard, floor: 0.1 }
     }
 }
 
@@ -51,6 +52,8 @@ const SLOPE_OVER: f32 = 5.0;
 /// Pace per °C, and per °C and second.
 const PROPORTIONAL: f32 = 0.1;
 const INTEGRAL: f32 = 0.005;
+/// How much faster the integral falls than it rises.
+const FALL: f32 = 4.0;
 /// Most the pace rises in a second.
 const RISE: f32 = 0.05;
 /// Longest step of time the controller integrates over, seconds: after a longer gap the past says little.
@@ -175,8 +178,8 @@ impl Thermal {
         let error = target - celsius;
         // An integral that moves on while the pace cannot would have to come all the way back.
         if !(wanted > 1.0 && error > 0.0 || wanted < floor && error < 0.0) {
-            self.integral =
-                (self.integral + INTEGRAL * error * seconds).clamp(0.0, 1.0 + PROPORTIONAL * AHEAD.1);
+            let rate = if error < 0.0 { FALL * INTEGRAL } else { INTEGRAL };
+            self.integral = (self.integral + rate * error * seconds).clamp(0.0, 1.0 + PROPORTIONAL * AHEAD.1);
         }
         let most = self.limits.pace + RISE * seconds;
         let pace = (self.integral + proportional).min(most).clamp(floor, 1.0);
