@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use model::Plan;
 use model::runner::KvType;
+use platform::Root;
 
 use crate::config::Config;
 use crate::failure::bad_input;
@@ -48,9 +49,21 @@ impl ModelArgument {
 /// How a model is run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Machine {
-    /// Positions kept: prompt and answer together; 0 for all the model was trained on
-    #[arg(short, long, value_name = "N", help_heading = MODEL, value_parser = whole, allow_negative_numbers = true)]
-    pub(crate) ctx_size: Option<usize>,
+    /// Positions kept: prompt and answer together; 0 for all the model was trained on, auto for what fits best
+    ///
+    /// auto takes the longest context up to the trained one, at most 32768 positions, that fits into free memory
+    /// without the reserve. The cache is kept in f16 if that whole context or 8192 positions of it fit, else in
+    /// int8, else in int4; --kv decides that itself. Without -c: 4096 positions, or as many as the command needs.
+    #[arg(short, long, value_name = "N|auto", help_heading = MODEL, value_parser = context, allow_negative_numbers = true)]
+    ctx_size: Option<Context>,
+    /// Memory left free for other programs, such as 1G, 300MiB or 0
+    ///
+    /// Without it 5 % of a board's memory that cores and GPU share, at most 512 MiB, and 64 MiB elsewhere.
+    #[arg(long, value_name = "SIZE", help_heading = MODEL, value_parser = bytes, allow_negative_numbers = true, hide_short_help = true)]
+    pub(crate) reserve: Option<u64>,
+    /// A folder with the files of a machine, instead of this one's
+    #[arg(long, value_name = "DIR", help_heading = MODEL, hide = true)]
+    pub(crate) sysroot: Option<PathBuf>,
     /// Threads; without it $JETSON_LLM_THREADS, else one for each core that the model gives work to
     #[arg(short, long, value_name = "N", help_heading = MODEL, value_parser = whole, allow_negative_numbers = true)]
     threads: Option<usize>,
@@ -93,6 +106,43 @@ impl Machine {
         Ok(if asked { threads } else { cpu::Cpu::threads_for(plan, threads) })
     }
 
+    /// The positions asked for as a number; 0 for all the model was trained on.
+    pub(crate) fn positions(&self) -> Option<usize> {
+        match self.ctx_size {
+            Some(Context::Positions(positions)) => Some(positions),
+            Some(Context::Auto) | None => None,
+        }
+    }
+
+    /// Whether the best context that fits is asked for.
+    pub(crate) fn fits_itself(&self) -> bool {
+        self.ctx_size == Some(Context::Auto)
+    }
+
+    /// The same machine with a context settled, and a type of cache if one is given.
+    pub(crate) fn settled(&self, positions: usize, kv: Option<KvType>) -> Machine {
+        let kv = kv.map(|kv| match kv {
+            KvType::F16 => Kv::F16,
+            KvType::F32 => Kv::F32,
+            KvType::Int8 => Kv::Int8,
+            KvType::Int4 => Kv::Int4,
+        });
+        Machine { ctx_size: Some(Context::Positions(positions)), kv: kv.or(self.kv), ..self.clone() }
+    }
+
+    /// Where the files of the machine are that memory is planned for.
+    pub(crate) fn root(&self) -> anyhow::Result<Root> {
+        match &self.sysroot {
+            None => Ok(Root::real()),
+            Some(folder) => Root::at(folder).map_err(|error| bad_input(error.to_string())),
+        }
+    }
+
+    /// The cache's type, if one was asked for.
+    pub(crate) fn kv_asked(&self) -> Option<KvType> {
+        self.kv.map(|_| self.kv(KvType::F16))
+    }
+
     /// The cache's type, `usual` unless one was asked for.
     pub(crate) fn kv(&self, usual: KvType) -> KvType {
         match self.kv {
@@ -128,6 +178,15 @@ pub(crate) fn threads(flag: Option<usize>, config: &Config) -> anyhow::Result<us
         Ok(threads @ 1..=MOST) => Ok(threads),
         _ => Err(bad_input(format!("{name} is {}; give a number from 1 to {MOST}", printable(&value)))),
     }
+}
+
+/// A context as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Context {
+    /// The best that fits.
+    Auto,
+    /// So many; 0 for all the model was trained on.
+    Positions(usize),
 }
 
 /// Where to compute.
@@ -226,6 +285,38 @@ pub(crate) fn whole(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "not a whole number from 0 up".to_owned())
 }
 
+/// A context: a number, or `auto`.
+fn context(text: &str) -> Result<Context, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(Context::Auto);
+    }
+    let positions = text.parse().map_err(|_| "neither a whole number from 0 up nor auto".to_owned())?;
+    Ok(Context::Positions(positions))
+}
+
+/// An amount of memory: bytes, or a number with a unit. All units are powers of 1024, as for other programs'
+/// memory limits.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "not an amount of memory such as 1G, 512M, 300MiB or 1000000".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let shift = match unit.trim_start() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    if let Ok(number) = number.parse::<u64>() {
+        return number.checked_mul(1 << shift).ok_or_else(wrong);
+    }
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number * (1u64 << shift) as f64;
+    if shift > 0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
 /// A token's id.
 pub(crate) fn token(text: &str) -> Result<u32, String> {
     text.trim().parse().map_err(|_| "not a token id".to_owned())
@@ -280,7 +371,32 @@ fn bias(text: &str) -> Result<(u32, f32), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::bias;
+    use super::{Context, bias, bytes, context};
+
+    #[test]
+    fn amounts_of_memory_have_units() {
+        for (text, amount) in [
+            ("0", 0),
+            ("1000000", 1_000_000),
+            ("1G", 1 << 30),
+            ("512M", 512 << 20),
+            ("300MiB", 300 << 20),
+            ("64 kb", 64 << 10),
+            ("1.5g", 3 << 29),
+        ] {
+            assert_eq!(bytes(text), Ok(amount), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5", "1X", "1e3", "99999999999999999999", "20000000T", "1.2.3M"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn contexts_are_numbers_or_auto() {
+        assert_eq!(context("auto"), Ok(Context::Auto));
+        assert_eq!(context("4096"), Ok(Context::Positions(4096)));
+        assert!(context("-1").is_err() && context("all").is_err());
+    }
 
     #[test]
     fn biases_are_written_in_either_form() {

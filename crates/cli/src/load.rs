@@ -10,9 +10,9 @@ use model::{LoadOptions, Plan};
 use text::Tokenizer;
 
 use crate::args::Machine;
+use crate::budget::{Budget, LONGEST, TYPES};
 use crate::config::Config;
-use crate::failure::{bad_input, too_little};
-use crate::free;
+use crate::failure::bad_input;
 use crate::screen::Screen;
 use crate::target::Target;
 
@@ -68,15 +68,20 @@ pub(crate) fn engine(
     target: &mut Target,
     options: &LoadOptions,
     tokenizer: Option<Arc<Tokenizer>>,
+    machine: &Machine,
     screen: Screen,
 ) -> anyhow::Result<Engine> {
     let mut progress = screen.bytes("loading", plan.weight_bytes());
     let mut progress_of = |done, total| progress.set(done, total);
+    check_memory(file, plan, target, options, machine, screen)?;
+    let was_gpu = target.is_gpu();
     let on_gpu = target.load_on_gpu(file, plan, options, screen, &mut progress_of)?;
     let runner = if let Some(runner) = on_gpu {
         runner
     } else {
-        check_memory(file, plan, options)?;
+        if was_gpu {
+            check_memory(file, plan, target, options, machine, screen)?;
+        }
         let device = target.plain().expect("what is no GPU is plain");
         device.load(file, plan, options, &mut progress_of)?
     };
@@ -86,19 +91,61 @@ pub(crate) fn engine(
 }
 
 /// Says before loading that a run cannot fit, where the system tells how much is free.
-fn check_memory(file: &Gguf, plan: &Plan, options: &LoadOptions) -> anyhow::Result<()> {
-    let needed = plan.memory(options);
-    let Some(free) = free::available().filter(|&free| free < needed.total()) else {
-        return Ok(());
-    };
-    let fixed = needed.weights + needed.buffers;
-    let position: u64 = (0..plan.kv.len()).map(|group| plan.page_bytes(group, options)).sum();
-    let positions = free.saturating_sub(fixed) / position.max(1) * PAGE as u64;
-    let remedy = if positions >= 256 {
-        format!("--ctx-size {positions} fits")
-    } else {
-        "use a smaller model or one quantized to fewer bits".to_owned()
-    };
-    let what = format!("{} with {} positions", file.name(), plan.context);
-    anyhow::bail!(too_little(&what, needed.total(), free, &remedy))
+fn check_memory(
+    file: &Gguf,
+    plan: &Plan,
+    target: &mut Target,
+    options: &LoadOptions,
+    machine: &Machine,
+    screen: Screen,
+) -> anyhow::Result<()> {
+    while let Some(refusal) = Budget::new(file, plan, target, machine)?.refusal(options) {
+        if !target.may_leave() {
+            anyhow::bail!(refusal);
+        }
+        target.leave(&refusal, screen);
+    }
+    Ok(())
+}
+
+/// What `-c auto` stands for: the machine with the best context and type of cache that fit. Without it the
+/// machine as it is. Called once the vocabulary is loaded, if it is wanted at all.
+pub(crate) fn settled(
+    file: &Gguf,
+    machine: &Machine,
+    target: &mut Target,
+    config: &Config,
+    screen: Screen,
+) -> anyhow::Result<Machine> {
+    if !machine.fits_itself() {
+        return Ok(machine.clone());
+    }
+    let limit = most(file)?;
+    let (_, plan) = Plan::read(file, Some(limit))?;
+    let options = options(&plan, machine, 1, config)?;
+    let asked = machine.kv_asked();
+    let types = asked.as_slice();
+    loop {
+        let budget = Budget::new(file, &plan, target, machine)?;
+        if let Some((kv, positions)) =
+            budget.best(&options, if types.is_empty() { &TYPES } else { types }, limit)
+        {
+            screen.note(&format!("note: -c auto takes {positions} positions, cache in {}", kv.name()));
+            // What is usual without it stays so.
+            let kv = Some(kv).filter(|&kv| kv != KvType::F16);
+            return Ok(machine.settled(positions, kv));
+        }
+        let refusal = budget.refusal(&options);
+        if !target.may_leave() {
+            // What the device cannot run at all, it says itself.
+            return refusal
+                .map_or_else(|| Ok(machine.settled(limit, None)), |text| Err(anyhow::Error::msg(text)));
+        }
+        target.leave(&refusal.unwrap_or_else(|| "it cannot run this model".to_owned()), screen);
+    }
+}
+
+/// The most positions that `-c auto` takes of a model.
+pub(crate) fn most(file: &Gguf) -> anyhow::Result<usize> {
+    Ok(model::arch::spec(file)?.context.clamp(1, LONGEST))
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod args;
+mod budget;
 mod cmd;
 mod config;
 mod failure;

@@ -12,12 +12,19 @@ use crate::screen::printable;
 /// chat-7m, Apache-2.0, quantized by this program; credits in `assets/README.md`.
 static BUILT_IN: &[u8] = include_bytes!("../assets/chat-7m.gguf");
 
+const BUILT_IN_NAME: &str = "chat-7m (built in)";
+
 /// Opens the model to use.
 pub(crate) fn open(path: Option<&Path>, config: &Config) -> anyhow::Result<Gguf> {
     match path.or(config.model.as_deref()) {
         Some(path) => open_path(path),
-        None => Ok(Gguf::from_static("chat-7m (built in)", BUILT_IN)?),
+        None => Ok(Gguf::from_static(BUILT_IN_NAME, BUILT_IN)?),
     }
+}
+
+/// Whether a model lies inside the program: what is read of it is memory that the program takes.
+pub(crate) fn is_built_in(file: &Gguf) -> bool {
+    file.name() == BUILT_IN_NAME
 }
 
 /// Opens a file, with advice when it is not there.

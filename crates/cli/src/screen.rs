@@ -139,8 +139,13 @@ pub(crate) fn count(value: u64) -> String {
 
 /// Most memory this process ever held, in bytes, or `None` where the system does not say.
 pub(crate) fn peak_memory() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// A line of `/proc/self/status` that counts memory, in bytes.
+pub(crate) fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

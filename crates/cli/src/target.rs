@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use cpu::Cpu;
+use cuda::weights::Loader;
 use cuda::{Cuda, CudaOptions, driver};
 use gguf::Gguf;
 use model::reference::ReferenceDevice;
@@ -11,13 +13,13 @@ use model::{Device, LoadOptions, Plan, Runner};
 use crate::args::{DeviceName, Machine};
 use crate::config::Config;
 use crate::failure::{bad_input, explain};
-use crate::free;
+use crate::free::Free;
 use crate::screen::{Screen, printable, size};
 
 /// What the options of a command name.
 pub(crate) enum Target {
     /// Anything that is simply there.
-    Plain(Box<dyn Device>),
+    Plain(Plain),
     /// A GPU; if nobody asked for it, what it cannot take goes to the cores.
     Gpu {
         /// The GPU.
@@ -29,15 +31,57 @@ pub(crate) enum Target {
     },
 }
 
+/// What needs no driver.
+pub(crate) enum Plain {
+    /// The cores.
+    Cores(Cpu),
+    /// The slow interpreter.
+    Reference(ReferenceDevice),
+}
+
+/// What a run takes on a device, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Of the memory that the model lies in.
+    pub(crate) memory: Memory,
+    /// Of the host's memory for talking with a GPU.
+    pub(crate) pinned: u64,
+    /// Of the host's memory while loading, beyond what stays.
+    pub(crate) loading: u64,
+    /// What a GPU's driver takes by itself.
+    pub(crate) driver: u64,
+    /// Threads of the host.
+    pub(crate) threads: u64,
+}
+
 impl Target {
     /// The cores.
-    fn cpu() -> Target {
-        Target::Plain(Box::new(cpu::Cpu::new()))
+    pub(crate) fn cpu() -> Target {
+        Target::Plain(Plain::Cores(Cpu::new()))
     }
 
     /// The slow interpreter.
     pub(crate) fn reference() -> Target {
-        Target::Plain(Box::new(ReferenceDevice))
+        Target::Plain(Plain::Reference(ReferenceDevice))
+    }
+
+    /// What loading `plan` with these sizes takes.
+    ///
+    /// # Errors
+    /// What a GPU cannot run, by name.
+    pub(crate) fn cost(&self, plan: &Plan, options: &LoadOptions) -> Result<Cost, model::Error> {
+        let threads = options.threads as u64;
+        let plain = |memory| Cost { memory, pinned: 0, loading: 0, driver: 0, threads };
+        match self {
+            Target::Plain(Plain::Cores(_) | Plain::Reference(_)) => Ok(plain(plan.memory(options))),
+            Target::Gpu { cuda, .. } => Ok(Cost {
+                memory: cuda.cost(plan, options)?,
+                pinned: cuda.pinned(plan, options)?,
+                loading: Loader::new(false).host_bytes() as u64,
+                driver: cuda.options().reserve,
+                threads: 1,
+            }),
+        }
     }
 
     /// The device of `--device`. Without a GPU, `auto` is the cores and says nothing; where there is one that
@@ -49,12 +93,17 @@ impl Target {
         }
         let library: Option<PathBuf> = machine.cuda_library.clone().or_else(|| config.cuda_library.clone());
         let named = library.is_some();
+        let root = machine.root()?;
+        if !root.is_real() && !asked && !named {
+            // Another machine's files come without its GPU.
+            return Ok(Target::cpu());
+        }
         let options = CudaOptions {
             library,
             device: machine.gpu,
             fuse: !machine.no_fuse,
             graph: !machine.no_graph,
-            host_free: free::available(),
+            host_free: Free::read(&root, true, machine.reserve).usable(),
             ..CudaOptions::default()
         };
         let absent = |error: &cuda::Error| {
@@ -81,7 +130,8 @@ impl Target {
     /// The device's name.
     pub(crate) fn name(&self) -> String {
         match self {
-            Target::Plain(device) => device.name(),
+            Target::Plain(Plain::Cores(device)) => device.name(),
+            Target::Plain(Plain::Reference(device)) => device.name(),
             Target::Gpu { cuda, .. } => cuda.name(),
         }
     }
@@ -123,17 +173,28 @@ impl Target {
             Err(error @ model::Error::File(_)) => Err(error),
             Err(error) if *asked => Err(error),
             Err(error) => {
-                unused(screen, &explain(&error));
-                *self = Target::cpu();
+                self.leave(&explain(&error), screen);
                 Ok(None)
             }
         }
     }
 
+    /// Whether this is a GPU that the command does not name: then the cores may take its place.
+    pub(crate) fn may_leave(&self) -> bool {
+        matches!(self, Target::Gpu { asked: false, .. })
+    }
+
+    /// Becomes the cores, and says why.
+    pub(crate) fn leave(&mut self, why: &str, screen: Screen) {
+        unused(screen, why);
+        *self = Target::cpu();
+    }
+
     /// What is not a GPU.
     pub(crate) fn plain(&self) -> Option<&dyn Device> {
         match self {
-            Target::Plain(device) => Some(device.as_ref()),
+            Target::Plain(Plain::Cores(device)) => Some(device),
+            Target::Plain(Plain::Reference(device)) => Some(device),
             Target::Gpu { .. } => None,
         }
     }

@@ -53,7 +53,7 @@ struct Needs {
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(command.model.path(), config)?;
     // What cannot be planned for is refused, not reckoned: the sums would overflow.
-    let context = load::positions(command.machine.ctx_size, 0)?.filter(|&context| context > 0);
+    let context = load::positions(command.machine.positions(), 0)?.filter(|&context| context > 0);
     if command.check {
         inspect_check::check(&file)?;
     }

@@ -46,14 +46,14 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, false);
     let mut target =
         if command.reference { Target::reference() } else { Target::open(&command.machine, config, screen)? };
-    let mut machine = command.machine.clone();
+    let file = model_file::open(command.model.model.as_deref(), config)?;
+    let mut machine = load::settled(&file, &command.machine, &mut target, config, screen)?;
     if let Some(chunk) = command.chunk {
         machine.batch_size = chunk;
     }
-    let file = model_file::open(command.model.model.as_deref(), config)?;
     let tokens = command.ids.len();
     // Models whose rotation depends on the length get that of this run unless told otherwise.
-    let context = load::context(&file, machine.ctx_size.or(Some(tokens)), tokens)?;
+    let context = load::context(&file, machine.positions().or(Some(tokens)), tokens)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
     // Before anything is loaded, and before the file to write loses what it holds.
     let vocab = plan.shape.vocab;
@@ -66,7 +66,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     let mut options = load::options(&plan, &machine, machine.rows()?, config)?;
     options.kv = machine.kv(target.exact_kv());
-    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, &machine, screen)?;
 
     let mut out = Npy::create(&command.out, tokens, vocab)?;
     let mut progress = screen.steps("computing", tokens as u64);

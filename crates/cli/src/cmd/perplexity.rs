@@ -94,11 +94,12 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let mut target =
         if command.reference { Target::reference() } else { Target::open(&command.machine, config, screen)? };
     let file = model_file::open(command.model.model.as_deref(), config)?;
-    let window = match load::context(&file, command.machine.ctx_size.or(Some(WINDOW)), WINDOW)? {
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
+    let machine = &load::settled(&file, &command.machine, &mut target, config, screen)?;
+    let window = match load::context(&file, machine.positions().or(Some(WINDOW)), WINDOW)? {
         window @ 4.. => window,
         window => return Err(bad_input(format!("a window of {window} scores nothing; give -c 4 or more"))),
     };
-    let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
     let (_, plan) = Plan::read(&file, Some(window))?;
 
     let text = input::without_last_line_feed(input::read_text(&command.file)?);
@@ -118,8 +119,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         ids.iter_mut().step_by(window).for_each(|id| *id = bos);
     }
 
-    let options = load::options(&plan, &command.machine, window, config)?;
-    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
+    let options = load::options(&plan, machine, window, config)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, machine, screen)?;
     let started = Instant::now();
     let first = window / 2;
     let mut score = Score::default();

@@ -30,7 +30,7 @@ pub(crate) struct Command {
 pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let file = model_file::open(command.model.path(), config)?;
     // Without it the length the model was trained on.
-    let context = load::positions(command.machine.ctx_size, 0)?.filter(|&context| context > 0);
+    let context = load::positions(command.machine.positions(), 0)?.filter(|&context| context > 0);
     let (_, plan) = Plan::read(&file, context)?;
     let memory = if command.machine.device == DeviceName::Cuda {
         let target = Target::open(&command.machine, config, Screen::new(config, false))?;

@@ -89,7 +89,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
 
     let max_tokens = command.answering.max_tokens();
     let wanted = ids.len().saturating_add(max_tokens.unwrap_or(1024)).saturating_add(1);
-    let context = load::context(&file, command.answering.machine.ctx_size, wanted)?;
+    let machine = &load::settled(&file, &command.answering.machine, &mut target, config, screen)?;
+    let context = load::context(&file, machine.positions(), wanted)?;
     if ids.len() > context {
         let problem = format!("the prompt has {} tokens and the context {context} positions", ids.len());
         return Err(bad_input(format!("{problem}; shorten it or raise --ctx-size")));
@@ -102,8 +103,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             return Err(bad_input(format!("--logit-bias names token {id}; the model's go from 0 to {last}")));
         }
     }
-    let options = load::options(&plan, &command.answering.machine, 1, config)?;
-    let mut engine = load::engine(&file, &plan, &mut target, &options, Some(tokenizer), screen)?;
+    let options = load::options(&plan, machine, 1, config)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, Some(tokenizer), machine, screen)?;
     let loaded = started.elapsed();
 
     interrupt::listen();

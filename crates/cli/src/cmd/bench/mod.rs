@@ -109,16 +109,17 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         (Some(_), None) => return Err(bad_input("--peer needs a file that both can read; give -m")),
     };
     let longest = tests.iter().map(|test| test.depth + test.tokens()).max().unwrap_or(1);
-    let context = load::context(&file, command.machine.ctx_size.or(Some(longest)), longest)?;
+    let machine = &load::settled(&file, &command.machine, &mut target, config, screen)?;
+    let context = load::context(&file, machine.positions().or(Some(longest)), longest)?;
     if context < longest {
         return Err(bad_input(format!(
             "the tests need {longest} positions; raise --ctx-size or leave it out"
         )));
     }
     let (_, plan) = Plan::read(&file, Some(context))?;
-    let options = load::options(&plan, &command.machine, 1, config)?;
+    let options = load::options(&plan, machine, 1, config)?;
     let batch = command.machine.batch_size;
-    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, machine, screen)?;
     let gpu = target.is_gpu();
     let chooses = engine.feeds_back();
     engine.set_feedback(!command.no_feedback);

@@ -68,10 +68,12 @@ pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Con
     model::arch::spec(&file)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
     let chat = Chat::from_gguf(&file, &tokenizer)?;
-    let context = load::context(&file, command.machine.ctx_size, 0)?;
+    let machine = &load::settled(&file, &command.machine, &mut target, config, screen)?;
+    let context = load::context(&file, machine.positions(), 0)?;
     let (_, plan) = Plan::read(&file, Some(context))?;
-    let options = load::options(&plan, &command.machine, 1, config)?;
-    let engine = load::engine(&file, &plan, &mut target, &options, Some(Arc::clone(&tokenizer)), screen)?;
+    let options = load::options(&plan, machine, 1, config)?;
+    let vocabulary = Some(Arc::clone(&tokenizer));
+    let engine = load::engine(&file, &plan, &mut target, &options, vocabulary, machine, screen)?;
 
     let params = session::params(&command.sampling, command.max_tokens());
     let conversation = Conversation::new(engine, &tokenizer, &chat, params, command.system.as_deref())?;

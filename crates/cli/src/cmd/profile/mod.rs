@@ -107,20 +107,21 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let path = command.model.model.as_deref().or(config.model.as_deref());
     let file = model_file::open(path, config)?;
     let longest = tests.iter().map(|test| test.depth + test.tokens()).max().unwrap_or(1);
-    let context = load::context(&file, command.machine.ctx_size.or(Some(longest)), longest)?;
+    let machine = &load::settled(&file, &command.machine, &mut target, config, screen)?;
+    let context = load::context(&file, machine.positions().or(Some(longest)), longest)?;
     if context < longest {
         return Err(bad_input(format!(
             "the tests need {longest} positions; raise --ctx-size or leave it out"
         )));
     }
     let (_, plan) = Plan::read(&file, Some(context))?;
-    let options = load::options(&plan, &command.machine, 1, config)?;
+    let options = load::options(&plan, machine, 1, config)?;
     // Before the model takes the memory.
     let on_gpu = match &target {
         Target::Gpu { cuda, .. } => Some(cuda.read_roof().map(Roof::from)),
         Target::Plain(_) => None,
     };
-    let mut engine = load::engine(&file, &plan, &mut target, &options, None, screen)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, None, machine, screen)?;
     let roof = match on_gpu.filter(|_| target.is_gpu()) {
         Some(roof) => roof.map_err(|error| anyhow::anyhow!(printable(&error.to_string())))?,
         None => roof::of_cores(options.threads, free::available()),
