@@ -170,19 +170,32 @@ impl Sensors {
     /// Bytes this process could take without swapping or going over a limit: [`memory::available`], read
     /// anew without allocating.
     pub fn available(&mut self) -> Option<u64> {
+        self.room(0, false)
+    }
+
+    /// The same, leaving `reserve` bytes to other programs. A shell's limits are this process's own, so nothing
+    /// is left of them. Where a GPU takes the memory, the region for contiguous allocations does not count
+    /// (`without_contiguous`): the kernel gives its pages only to what can be moved away again.
+    pub fn room(&mut self, reserve: u64, without_contiguous: bool) -> Option<u64> {
         let buffer = &mut self.buffer;
-        let mut least = self.meminfo.text(buffer).and_then(|info| memory::kib(info, "MemAvailable:"));
+        let machine = self.meminfo.text(buffer).and_then(|info| {
+            let contiguous = if without_contiguous { memory::kib(info, "CmaFree:").unwrap_or(0) } else { 0 };
+            Some(memory::kib(info, "MemAvailable:")?.saturating_sub(contiguous))
+        });
+        let mut least = machine;
         let mut at_most = |left: Option<u64>| least = [least, left].into_iter().flatten().min();
         for Group { files, sources: [limit, used, stat] } in &self.groups {
             let (Some(limit), Some(used)) = (limit.number(buffer), used.number(buffer)) else { continue };
             let cached = stat.text(buffer).map_or(0, |stat| files.cached(stat));
             at_most(groups::left_of(limit, used, cached));
         }
-        if self.most != (None, None) {
-            let status = self.status.text(buffer);
-            at_most(status.and_then(|status| memory::limits_left(self.most.0, self.most.1, status)));
+        let shared = least.map(|least| least.saturating_sub(reserve));
+        if self.most == (None, None) {
+            return shared;
         }
-        least
+        let own = self.status.text(buffer);
+        let own = own.and_then(|status| memory::limits_left(self.most.0, self.most.1, status));
+        [shared, own].into_iter().flatten().min()
     }
 }
 
@@ -243,6 +256,20 @@ mod tests {
         assert_eq!(sensors.sample(), Sample::default());
         assert_eq!(sensors.available(), Some(24_000_000 * 1024));
         assert!(!sensors.has_power() && sensors.zone_names().is_empty());
+    }
+
+    #[test]
+    fn a_reserve_is_left_of_what_is_shared_but_not_of_a_shells_limits() {
+        let tree = board(Model::OrinNanoSuper, JetPack::Six);
+        let all = (7_803_904 - 1_400_000) * 1024;
+        let open = || Sensors::open(&Root::at(tree.path()).expect("a folder"));
+        assert_eq!(open().room(1000, false), Some(all - 1000));
+        assert_eq!(open().room(1000, true), Some(all - 1000 - 901_120 * 1024));
+        assert_eq!(open().room(u64::MAX, false), Some(0));
+        tree.write("/proc/self/limits", "Max data size   104857600   unlimited   bytes\n");
+        tree.write("/proc/self/status", "VmData:\t 1024 kB\n");
+        assert_eq!(open().room(1 << 30, false), Some(99 << 20));
+        assert_eq!(open().room(all - 7, false), Some(7));
     }
 
     #[test]
