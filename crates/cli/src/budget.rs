@@ -211,11 +211,9 @@ impl<'a> Budget<'a> {
         if let Some(offers) = sentence {
             return format!("{offers} fits");
         }
-        let greedy = |options: &LoadOptions| {
-            self.sum(options).is_ok_and(|sum| self.has_room_beside(&sum, 0)) && self.free.reserve > 0
-        };
-        if greedy(options) {
-            return "--reserve 0 fits".to_owned();
+        let sum = self.sum(options).ok().filter(|sum| self.has_room_beside(sum, 0));
+        if let Some(left) = sum.and_then(|sum| self.free.bytes?.checked_sub(sum.host())) {
+            return format!("--reserve {}M fits", left >> 20);
         }
         let elsewhere = if self.is_apart() { ", or --device cpu" } else { "" };
         let or = if elsewhere.is_empty() { " or" } else { "," };
