@@ -34,6 +34,7 @@ Examples:
   jetson-llm -m tinyllama.gguf -p \"What is 2+2?\" -n 32
   cat notes.txt | jetson-llm -m model.gguf -s \"Summarize in one sentence.\"
   jetson-llm inspect model.gguf                       what a file holds, and whether it fits
+  jetson-llm fit model.gguf                           which contexts fit, and the best choice
   jetson-llm doctor                                   what is amiss with this machine
 
 Environment: JETSON_LLM_MODEL and JETSON_LLM_THREADS stand in for -m and -t; NO_COLOR turns off
@@ -68,6 +69,7 @@ enum Command {
     Bench(cmd::bench::Command),
     Profile(cmd::profile::Command),
     Quantize(cmd::quantize::Command),
+    Fit(cmd::fit::Command),
     Doctor(cmd::doctor::Command),
     Completions(cmd::completions::Command),
     Man(cmd::man::Command),
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(command)) => cmd::bench::run(command, &config),
         Some(Command::Profile(command)) => cmd::profile::run(command, &config),
         Some(Command::Quantize(command)) => cmd::quantize::run(command, &config),
+        Some(Command::Fit(command)) => cmd::fit::run(command, &config),
         Some(Command::Doctor(command)) => cmd::doctor::run(command, &config),
         Some(Command::Completions(command)) => cmd::completions::run(command),
         Some(Command::Man(command)) => cmd::man::run(command),

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod fit;
 pub(crate) mod inspect;
 mod inspect_check;
 pub(crate) mod logits;
