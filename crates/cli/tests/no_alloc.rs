@@ -67,7 +67,7 @@ fn main() {
                     ignore_eos: true,
                     logprobs: true,
                     rules: None,
-                    shown: vec![],
+                    ..Params::default()
                 };
                 let (count, text) = decode_allocations(&mut engine, &prompt, &params, STEPS);
                 assert!(text > STEPS / 4, "text must have come: {text} bytes");

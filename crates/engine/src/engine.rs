@@ -1,13 +1,15 @@
 //! The engine: sequences in slots, and the loop that steps them.
 
 mod ahead;
+mod guard;
 mod schedule;
 
 use crate::Error;
-use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Summary};
+use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Stopped, Summary};
 use crate::kv::Pool;
 use crate::sequence::{Sequence, SequenceId};
 use ahead::Ahead;
+use guard::Guard;
 use model::runner::{Lost, PAGE};
 use model::{Batch, Row, Runner};
 use std::ops::Range;
@@ -63,6 +65,7 @@ pub struct Engine {
     batch: Batch,
     turns: Vec<Turn>,
     ahead: Ahead,
+    guard: Guard,
 }
 
 impl Engine {
@@ -89,6 +92,7 @@ impl Engine {
             batch: Batch { rows: Vec::with_capacity(options.rows) },
             turns: Vec::with_capacity(options.slots),
             ahead: Ahead::new(runner.chooser().map_or(0, |chooser| chooser.rows())),
+            guard: Guard::default(),
             runner,
             tokenizer,
             clock,
@@ -273,8 +277,17 @@ impl Engine {
     /// The device went away; the engine is of no use any more.
     pub fn step(&mut self, on: &mut dyn FnMut(SequenceId, Event<'_>)) -> Result<bool, Lost> {
         self.end_cancelled(on);
+        if self.running() && self.admitted() {
+            let begun = self.limited_now();
+            self.step_once(on)?;
+            self.worked_since(begun);
+        }
+        Ok(self.running())
+    }
+
+    fn step_once(&mut self, on: Listener) -> Result<(), Lost> {
         if self.step_ahead(on)? {
-            return Ok(self.running());
+            return Ok(());
         }
         self.schedule(on);
         if self.begin_ahead()? {
@@ -283,7 +296,7 @@ impl Engine {
             self.runner.step(&self.batch)?;
             self.deliver(Outcome::Logits, on);
         }
-        Ok(self.running())
+        Ok(())
     }
 
     /// Steps until the generation of `id` ends; asks `cancelled` before each step.
@@ -410,6 +423,9 @@ impl Engine {
             let logits = row * self.vocab..(row + 1) * self.vocab;
             row += 1;
             let mut end = (!generation.wants_more()).then_some(Finish::Length);
+            if end.is_some() {
+                generation.stopped = Some(Stopped::Tokens);
+            }
             if end.is_none() {
                 let (token, finish) = match chosen {
                     Some(chosen) => generation.follow(chosen, on),
@@ -418,7 +434,11 @@ impl Engine {
                 generation.token_chosen((self.clock)());
                 sequence.ids.push(token);
                 // The token just chosen would need a position.
-                end = finish.or((sequence.ids.len() > self.context).then_some(Finish::Length));
+                end = finish;
+                if end.is_none() && sequence.ids.len() > self.context {
+                    generation.stopped = Some(Stopped::Context);
+                    end = Some(Finish::Length);
+                }
             }
             if let Some(finish) = end {
                 self.finish(turn.slot, finish, on);

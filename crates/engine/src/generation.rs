@@ -9,6 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use text::{Stream, Tokenizer};
 
+/// What to do when the context is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// End the generation.
+    #[default]
+    Stop,
+    /// Forget tokens after the first `sinks`, keep the last half of the others and compute them anew at their
+    /// new positions: what follows is what would follow the kept tokens alone.
+    Slide {
+        /// Tokens that stay at the beginning, as a system prompt should. Taken as at least 4 and at most three
+        /// quarters of the context.
+        sinks: usize,
+    },
+}
+
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Params {
@@ -26,6 +41,8 @@ pub struct Params {
     pub logprobs: bool,
     /// What the text must follow; it ends when it is whole.
     pub rules: Option<Rules>,
+    /// What to do when the context is full.
+    pub overflow: Overflow,
     /// Control tokens whose names are written in the text; others are left out of it.
     pub shown: Vec<u32>,
 }
@@ -41,11 +58,28 @@ pub enum Finish {
     Cancelled,
 }
 
+/// What there was no more of when a generation ended with [`Finish::Length`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// As many tokens were chosen as were asked for.
+    Tokens,
+    /// The context is full.
+    Context,
+    /// Other sequences have the pages of the cache.
+    Pages,
+    /// Memory: a notice says how much.
+    Memory,
+    /// Its rules cannot be followed any further.
+    Rules,
+}
+
 /// What a generation did and how long it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Why it ended.
     pub finish: Finish,
+    /// What there was no more of, for [`Finish::Length`] only.
+    pub stopped: Option<Stopped>,
     /// Prompt tokens found in the cache.
     pub reused: usize,
     /// Prompt tokens computed.
@@ -132,6 +166,10 @@ struct Remote {
 pub(crate) struct Generation {
     /// A request to end before the next step.
     pub(crate) cancelled: bool,
+    /// What there is no more of.
+    pub(crate) stopped: Option<Stopped>,
+    /// What to do when the context is full.
+    pub(crate) overflow: Overflow,
     /// Prompt tokens to compute.
     pub(crate) prompt: usize,
     id: SequenceId,
@@ -188,6 +226,8 @@ impl Generation {
         setting.prompt[recent..].iter().for_each(|&token| sampler.accept(token));
         Ok(Generation {
             cancelled: false,
+            stopped: None,
+            overflow: params.overflow,
             prompt: setting.prompt.len() - setting.reused,
             id: setting.id,
             words,
@@ -263,6 +303,7 @@ impl Generation {
         let Ok(token) = self.sampler.sample_within(logits, &mut **constraint) else {
             // Nothing was chosen, but every turn ends with a token: one that is no text.
             let end = self.words.as_ref().and_then(|words| words.tokenizer.ends().first().copied());
+            self.stopped = Some(Stopped::Rules);
             return (end.unwrap_or(0), Some(Finish::Length));
         };
         // An end is no part of the text.
@@ -270,10 +311,14 @@ impl Generation {
         let moved = if end { Ok(()) } else { constraint.accept(token) };
         let whole = end || moved.is_ok() && constraint.finished();
         let (token, finish) = self.chosen(token, logits, on);
-        match (whole, finish) {
-            (true, _) => (token, Some(Finish::Stop)),
-            (false, finish) => (token, finish.or(moved.is_err().then_some(Finish::Length))),
+        if whole {
+            return (token, Some(Finish::Stop));
         }
+        if finish.is_none() && moved.is_err() {
+            self.stopped = Some(Stopped::Rules);
+            return (token, Some(Finish::Length));
+        }
+        (token, finish)
     }
 
     fn chosen(&mut self, token: u32, logits: &[f32], on: Listener) -> (u32, Option<Finish>) {
@@ -303,7 +348,13 @@ impl Generation {
                 ended = words.deliver(self.id, on);
             }
         }
-        if ended { Some(Finish::Stop) } else { (!self.wants_more()).then_some(Finish::Length) }
+        if ended {
+            return Some(Finish::Stop);
+        }
+        (!self.wants_more()).then(|| {
+            self.stopped = Some(Stopped::Tokens);
+            Finish::Length
+        })
     }
 
     /// The first token was chosen at `now`, if none was before.
@@ -325,6 +376,7 @@ impl Generation {
         let since = |time: Duration| time.saturating_sub(self.started);
         let summary = Summary {
             finish,
+            stopped: self.stopped.filter(|_| finish == Finish::Length),
             reused: self.reused,
             prompt: self.prompt.min(cached.saturating_sub(self.reused)),
             prompt_time: since(self.prompt_end.unwrap_or(now)),

@@ -13,11 +13,12 @@ mod limits;
 mod notice;
 pub mod sample;
 mod sequence;
+pub mod service;
 pub mod stop;
 
 pub use engine::{Clock, Engine};
 pub use error::Error;
-pub use generation::{Event, Finish, Params, Summary};
+pub use generation::{Event, Finish, Overflow, Params, Stopped, Summary};
 pub use limits::{Limits, Unlimited};
 pub use notice::Notice;
 pub use sample::{Constraint, Grammar, Rules, Sampler, Sampling, Stuck};

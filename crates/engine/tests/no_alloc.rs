@@ -31,7 +31,7 @@ fn main() {
         ignore_eos: true,
         logprobs: true,
         rules: None,
-        shown: vec![],
+        ..Params::default()
     };
     let sizes = Sizes { context: 512, pages: 16, ..Sizes::default() };
     // Some seeds begin with whole characters and come to broken ones later, others the other way round.

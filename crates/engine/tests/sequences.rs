@@ -5,7 +5,7 @@ mod common;
 
 use common::{END, FIRST_WORD, Sizes, Told, VOCAB, alone, engine, extend, greedy, plan, runner, tokenizer};
 use engine::sample::argmax;
-use engine::{Engine, Error, Event, Finish, Params, Sampling};
+use engine::{Engine, Error, Event, Finish, Limits, Params, Sampling, Stopped};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -360,4 +360,42 @@ fn a_lost_device_is_told() {
     let error = engine.run(id, &|| false, &mut { count }).expect_err("the device went away");
     assert_eq!(error.to_string(), "fake stopped answering: told to; start again");
     assert_eq!(tokens.get(), 2);
+}
+
+/// Who limits decides before each step, is told how long the last one took, and nothing runs against it.
+#[test]
+fn steps_run_only_when_admitted() {
+    struct Every(u32, Arc<AtomicU64>);
+    impl Limits for Every {
+        fn room(&mut self) -> Option<u64> {
+            None
+        }
+
+        fn admit(&mut self, worked: Duration) -> bool {
+            self.1.fetch_add(worked.as_secs(), Ordering::Relaxed);
+            self.0 += 1;
+            self.0.is_multiple_of(3)
+        }
+    }
+    let (seconds, worked) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+    let clock = move || Duration::from_secs(seconds.fetch_add(1, Ordering::Relaxed));
+    let mut engine = Engine::new(Box::new(runner(Sizes::default())), None, Box::new(clock));
+    engine.set_limits(Box::new(Every(0, Arc::clone(&worked))));
+    let prompt = [1; 50];
+    let id = engine.start(&prompt, &greedy(3)).expect("the first slot is free");
+    let mut told = Told::default();
+    let mut steps = 0;
+    while engine.step(&mut |_, event| told.hear(event)).expect("the fake is not lost") {
+        steps += 1;
+    }
+    assert_eq!(told.tokens, by_hand(&prompt, 3));
+    assert_eq!(told.summary().stopped, Some(Stopped::Tokens));
+    // Four steps, the last of which ended it, each the third that was asked for.
+    assert_eq!(steps, 11);
+    // A prompt's chunk reads the clock twice beside limits, a token three times, and the last is not told of.
+    assert_eq!(worked.load(Ordering::Relaxed), 2 + 3 + 3);
+    // Cancelling waits for nobody.
+    engine.extend(id, &[2], &greedy(9)).expect("it is idle");
+    engine.cancel(id);
+    assert!(!engine.step(&mut |_, _| {}).expect("the fake is not lost"));
 }

@@ -1,7 +1,7 @@
 //! Which rows a step gets.
 
 use super::{Engine, Turn};
-use crate::generation::{Finish, Listener};
+use crate::generation::{Finish, Listener, Stopped};
 use crate::sequence::Sequence;
 use model::Row;
 
@@ -42,6 +42,9 @@ impl Engine {
                 let from = sequence.cached;
                 let to = sequence.reserve(from + want, &mut self.pools, &mut *self.runner);
                 if to == from {
+                    if let Some(generation) = &mut sequence.generation {
+                        generation.stopped = Some(Stopped::Pages);
+                    }
                     self.finish(slot, Finish::Length, on);
                     continue;
                 }
