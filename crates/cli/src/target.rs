@@ -179,6 +179,14 @@ impl Target {
         }
     }
 
+    /// Bytes of a GPU's memory that its driver has left, whoever took the others.
+    pub(crate) fn device_free(&self) -> Option<u64> {
+        let Target::Gpu { cuda, .. } = self else { return None };
+        // The same context as the GPU's own, once more.
+        let context = driver::Context::new(cuda.device()).ok()?;
+        context.memory().ok().map(|(free, _)| free as u64)
+    }
+
     /// Whether this is a GPU that the command does not name: then the cores may take its place.
     pub(crate) fn may_leave(&self) -> bool {
         matches!(self, Target::Gpu { asked: false, .. })

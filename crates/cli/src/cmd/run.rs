@@ -79,6 +79,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     let screen = Screen::new(config, command.answering.quiet || command.json);
     let mut target = Target::open(&command.answering.machine, config, screen)?;
+    let device_free = target.device_free();
     let started = Instant::now();
     let file = model_file::open(command.answering.model.model.as_deref(), config)?;
     // What does not run is refused before its prompt is read.
@@ -131,6 +132,9 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             "prompt_tokens_per_second": summary.prompt_rate(),
             "generated_tokens_per_second": summary.rate(),
             "peak_memory_bytes": crate::screen::peak_memory(),
+            // Taken since the program's code was loaded there.
+            "device_memory_bytes": device_free.zip(target.device_free()).map(|(was, is)| was.saturating_sub(is)),
+            "kv": options.kv.name(),
             "threads": options.threads,
             "n_ctx": context,
         }))?;
