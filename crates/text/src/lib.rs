@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bpe;
+pub mod calls;
 pub mod chat;
 mod error;
 mod glue;
