@@ -71,6 +71,7 @@ enum Command {
     Quantize(cmd::quantize::Command),
     Fit(cmd::fit::Command),
     Doctor(cmd::doctor::Command),
+    Soak(Box<cmd::soak::Command>),
     Completions(cmd::completions::Command),
     Man(cmd::man::Command),
 }
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         Some(Command::Quantize(command)) => cmd::quantize::run(command, &config),
         Some(Command::Fit(command)) => cmd::fit::run(command, &config),
         Some(Command::Doctor(command)) => cmd::doctor::run(command, &config),
+        Some(Command::Soak(command)) => cmd::soak::run(command, &config),
         Some(Command::Completions(command)) => cmd::completions::run(command),
         Some(Command::Man(command)) => cmd::man::run(command),
     };
