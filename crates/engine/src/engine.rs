@@ -3,6 +3,7 @@
 mod ahead;
 mod guard;
 mod schedule;
+mod supply;
 
 use crate::Error;
 use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Stopped, Summary};
@@ -57,6 +58,8 @@ pub struct Engine {
     chunk: usize,
     /// Pages, by cache group.
     pools: Vec<Pool>,
+    /// How far a row sees, by cache group.
+    windows: Vec<Option<usize>>,
     slots: Vec<Option<Sequence>>,
     /// Serial number of the next sequence.
     serial: u32,
@@ -86,6 +89,7 @@ impl Engine {
             pools: (runner.plan().kv.iter())
                 .map(|group| Pool::new(options.group_pages(group.window)))
                 .collect(),
+            windows: runner.plan().kv.iter().map(|group| group.window).collect(),
             slots: (0..options.slots).map(|_| None).collect(),
             serial: 0,
             turn: 0,
@@ -127,9 +131,12 @@ impl Engine {
         self.context
     }
 
-    /// Pages nobody has, of the cache group that has the fewest.
+    /// Pages nobody has, of the largest cache group with the fewest: the others keep windows only, for which
+    /// there is always room.
     pub fn free_pages(&self) -> usize {
-        self.pools.iter().map(Pool::free).min().unwrap_or(0)
+        let most = self.pools.iter().map(Pool::pages).max();
+        let large = self.pools.iter().filter(|pool| Some(pool.pages()) == most);
+        large.map(Pool::free).min().unwrap_or(0)
     }
 
     /// Takes at most `rows` rows of prompts a step: shorter steps, so cancelling and other sequences wait
@@ -156,7 +163,7 @@ impl Engine {
         if self.sequence(id).is_ok()
             && let Some(mut sequence) = self.slots[id.slot as usize].take()
         {
-            sequence.truncate(0, &mut self.pools);
+            sequence.truncate(0, &self.windows, &mut self.pools);
             self.leave(id.slot as usize);
         }
     }
@@ -177,11 +184,11 @@ impl Engine {
             return Err(Error::Closed { slot: id.slot });
         };
         to.ids.extend_from_slice(&from.ids);
-        to.cached = from.cached;
+        (to.cached, to.known) = (from.cached, from.known);
         let tables = to.tables.iter_mut().zip(&from.tables).zip(&mut self.pools);
         for (group, ((to, from), pool)) in tables.enumerate() {
-            to.share(from, from.pages().len(), pool);
-            self.runner.map(fork.slot as usize, group, 0, to.pages());
+            to.share(from, from.first() + from.pages().len(), pool);
+            self.runner.map(fork.slot as usize, group, to.first(), to.pages());
         }
         Ok(fork)
     }
@@ -194,15 +201,15 @@ impl Engine {
         Ok(&self.sequence(id)?.ids)
     }
 
-    /// Forgets the tokens of a sequence from position `len` on.
+    /// Forgets the tokens of a sequence from position `len` on. Where layers see windows, the others may have
+    /// to be computed anew.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Busy`] while it generates.
     pub fn truncate(&mut self, id: SequenceId, len: usize) -> Result<(), Error> {
         self.idle(id)?;
-        let Self { slots, pools, .. } = self;
-        if let Some(sequence) = &mut slots[id.slot as usize] {
-            sequence.truncate(len, pools);
+        if let Some(sequence) = &mut self.slots[id.slot as usize] {
+            sequence.truncate(len, &self.windows, &mut self.pools);
         }
         Ok(())
     }
@@ -221,7 +228,8 @@ impl Engine {
     }
 
     /// Starts to generate after `prompt`, the *whole* text so far in tokens; returns how many of them the
-    /// sequence had cached already. What it had beyond the common beginning is forgotten.
+    /// sequence had cached already. What it had beyond the common beginning is forgotten; where layers see
+    /// windows, it may be that nothing is left to go on from then.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Busy`]; [`Error::Empty`], [`Error::TooLong`], [`Error::Token`] for the
@@ -229,12 +237,12 @@ impl Engine {
     pub fn extend(&mut self, id: SequenceId, prompt: &[u32], params: &Params) -> Result<usize, Error> {
         self.idle(id)?;
         self.check(prompt, self.context)?;
-        let Self { slots, pools, .. } = self;
+        let Self { slots, pools, windows, .. } = self;
         let Some(sequence) = &mut slots[id.slot as usize] else { return Ok(0) };
         let cached = sequence.ids[..sequence.cached].iter();
         let common = cached.zip(prompt).take_while(|(old, new)| old == new).count();
         // The last token is always computed: its logits are needed.
-        let reused = common.min(prompt.len() - 1);
+        let reused = sequence.whole(common.min(prompt.len() - 1), windows);
         let mut generation = Generation::new(
             params,
             Setting {
@@ -248,7 +256,7 @@ impl Engine {
             },
         )?;
         generation.meet(self.runner.chooser());
-        sequence.truncate(reused, pools);
+        sequence.truncate(reused, windows, pools);
         sequence.ids.extend_from_slice(&prompt[reused..]);
         sequence.generation = Some(generation);
         Ok(reused)
@@ -333,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// Computes `ids` after what a sequence has cached, without choosing anything: `on` gets the logits of
-    /// those whose place in `ids` is in `wanted`, in order.
+    /// Computes `ids` after what of a sequence was computed before, without choosing anything: `on` gets the
+    /// logits of those whose place in `ids` is in `wanted`, in order.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Busy`], [`Error::TooLong`], [`Error::Token`], [`Error::Lost`].
@@ -345,42 +353,66 @@ impl Engine {
         wanted: Range<usize>,
         on: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
-        let cached = self.idle(id)?.cached;
+        let known = self.idle(id)?.known;
         if ids.is_empty() {
             return Ok(());
         }
-        self.check(ids, self.context - cached)?;
+        self.check(ids, self.context - known)?;
         self.ahead.interrupt();
-        let logit_rows = self.runner.options().logit_rows.max(1);
-        let Self { slots, pools, runner, batch, .. } = self;
-        let Some(sequence) = &mut slots[id.slot as usize] else { return Ok(()) };
-        sequence.truncate(cached, pools);
-        let reached = sequence.reserve(cached + ids.len(), pools, &mut **runner);
-        if reached < cached + ids.len() {
-            sequence.truncate(cached, pools);
-            return Err(Error::TooLong { tokens: ids.len(), room: reached - cached });
+        let slot = id.slot as usize;
+        if let Some(sequence) = &mut self.slots[slot] {
+            sequence.truncate(known, &self.windows, &mut self.pools);
+            sequence.ids.extend_from_slice(ids);
         }
-        let mut from = 0;
-        while from < ids.len() {
-            let mut to = (from + self.chunk).min(ids.len());
+        let fed = self.feed_pending(
+            slot,
+            known.saturating_add(wanted.start)..known.saturating_add(wanted.end),
+            &mut |i, row| {
+                on(i - known, row);
+            },
+        );
+        if fed.is_err()
+            && let Some(sequence) = &mut self.slots[slot]
+        {
+            sequence.truncate(known, &self.windows, &mut self.pools);
+        }
+        fed
+    }
+
+    /// Computes all tokens of a slot that are not cached; `on` gets the logits of those in `wanted`.
+    fn feed_pending(
+        &mut self,
+        slot: usize,
+        wanted: Range<usize>,
+        on: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let logit_rows = self.runner.options().logit_rows.max(1);
+        loop {
+            let Some(sequence) = &self.slots[slot] else { return Ok(()) };
+            let (from, len) = (sequence.cached, sequence.ids.len());
+            if from == len {
+                return Ok(());
+            }
+            let mut to = (from + self.chunk).min(len);
             if from < wanted.end {
                 to = to.min(from.max(wanted.start).saturating_add(logit_rows));
             }
-            batch.rows.clear();
-            batch.rows.extend((from..to).map(|i| Row {
-                slot: id.slot,
-                position: (cached + i) as u32,
-                token: ids[i],
+            if self.reserve(slot, to) < to {
+                return Err(Error::TooLong { tokens: len, room: from });
+            }
+            let Some(sequence) = &mut self.slots[slot] else { return Ok(()) };
+            self.batch.rows.clear();
+            self.batch.rows.extend((from..to).map(|i| Row {
+                slot: slot as u32,
+                position: i as u32,
+                token: sequence.ids[i],
                 logits: wanted.contains(&i),
             }));
-            runner.step(batch)?;
-            sequence.ids.extend_from_slice(&ids[from..to]);
-            sequence.cached = cached + to;
+            self.runner.step(&self.batch)?;
+            sequence.advance(to - from);
             let rows = (from..to).filter(|i| wanted.contains(i));
-            rows.zip(runner.logits().chunks_exact(self.vocab)).for_each(|(i, row)| on(i, row));
-            from = to;
+            rows.zip(self.runner.logits().chunks_exact(self.vocab)).for_each(|(i, row)| on(i, row));
         }
-        Ok(())
     }
 
     /// The logits of `ids` at the places in `wanted`, computed in a sequence of their own.
@@ -410,8 +442,8 @@ impl Engine {
             }
             let chosen = (outcome == Outcome::Chosen).then(|| self.chosen(i));
             let Some(sequence) = &mut self.slots[turn.slot] else { continue };
+            sequence.advance(turn.rows);
             let Some(generation) = &mut sequence.generation else { continue };
-            sequence.cached += turn.rows;
             if !generation.prompt_known() {
                 let done = generation.prompt - (sequence.ids.len() - sequence.cached);
                 on(sequence.id, Event::Prompt { done, total: generation.prompt });

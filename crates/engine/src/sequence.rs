@@ -1,8 +1,7 @@
 //! A sequence: its tokens, what of them is cached and where, and what it is generating.
 
 use crate::generation::Generation;
-use crate::kv::{Change, Pool, Table};
-use model::Runner;
+use crate::kv::{Pool, Table};
 use model::runner::PAGE;
 
 /// Names a sequence of an engine until it is closed.
@@ -20,9 +19,16 @@ pub(crate) struct Sequence {
     pub(crate) ids: Vec<u32>,
     /// How many of them the cache holds.
     pub(crate) cached: usize,
+    /// How many of them were computed, be they cached still or not.
+    pub(crate) known: usize,
     /// Its pages, by cache group.
     pub(crate) tables: Vec<Table>,
     pub(crate) generation: Option<Generation>,
+}
+
+/// The first position that the row after `len` others sees.
+pub(crate) fn seen_from(len: usize, window: Option<usize>) -> usize {
+    window.map_or(0, |window| (len + 1).saturating_sub(window))
 }
 
 impl Sequence {
@@ -33,6 +39,7 @@ impl Sequence {
             id,
             ids: Vec::with_capacity(context + 1),
             cached: 0,
+            known: 0,
             tables: (0..groups).map(|_| Table::with_room(pages)).collect(),
             generation: None,
         }
@@ -43,33 +50,29 @@ impl Sequence {
         self.ids.len() - self.cached
     }
 
-    /// Makes the positions from `cached` up to `to` writable; returns up to where that worked.
-    pub(crate) fn reserve(&mut self, to: usize, pools: &mut [Pool], runner: &mut dyn Runner) -> usize {
-        let slot = self.id.slot as usize;
-        let mut reached = to;
-        for (group, (table, pool)) in self.tables.iter_mut().zip(pools).enumerate() {
-            for index in self.cached / PAGE..to.div_ceil(PAGE) {
-                match table.own(index, pool) {
-                    Some(Change::None) => {}
-                    Some(Change::Added(page)) => runner.map(slot, group, index, &[page]),
-                    Some(Change::Copied { from, to }) => {
-                        runner.copy_page(group, from, to);
-                        runner.map(slot, group, index, &[to]);
-                    }
-                    None => {
-                        reached = reached.min(index * PAGE);
-                        break;
-                    }
-                }
-            }
-        }
-        reached.max(self.cached)
+    /// `rows` more tokens are cached.
+    pub(crate) fn advance(&mut self, rows: usize) {
+        self.cached += rows;
+        self.known = self.known.max(self.cached);
     }
 
-    /// Forgets all tokens from `len` on and gives their pages back.
-    pub(crate) fn truncate(&mut self, len: usize, pools: &mut [Pool]) {
+    /// How many of the first `len` cached tokens can be gone on from: none of them where a window has lost
+    /// what the next row sees.
+    pub(crate) fn whole(&self, len: usize, windows: &[Option<usize>]) -> usize {
+        let has = |(table, &window): (&Table, _)| table.first() * PAGE <= seen_from(len, window);
+        if self.tables.iter().zip(windows).all(has) { len } else { 0 }
+    }
+
+    /// Forgets all tokens from `len` on, and the cache of the others if it cannot be gone on from.
+    pub(crate) fn truncate(&mut self, len: usize, windows: &[Option<usize>], pools: &mut [Pool]) {
         self.ids.truncate(len);
-        self.cached = self.cached.min(len);
+        self.known = self.known.min(len);
+        self.uncache(len, windows, pools);
+    }
+
+    /// Forgets what is cached from `len` on, and all of it if the rest cannot be gone on from.
+    pub(crate) fn uncache(&mut self, len: usize, windows: &[Option<usize>], pools: &mut [Pool]) {
+        self.cached = self.whole(self.cached.min(len), windows);
         self.trim(pools);
     }
 

@@ -52,8 +52,9 @@ proptest! {
     fn a_common_beginning_is_reused(
         turns in prop::collection::vec((0usize..200, prompt()), 1..6),
         ahead in 0usize..4,
+        spare in any::<bool>(),
     ) {
-        let mut engine = engine(Sizes { ahead, ..Sizes::default() }, None);
+        let mut engine = engine(Sizes { ahead, rows: if spare { 256 } else { 40 }, ..Sizes::default() }, None);
         let id = engine.open().expect("the first slot is free");
         for (kept, new) in turns {
             let old = engine.ids(id).expect("it is open").to_vec();
@@ -66,6 +67,8 @@ proptest! {
             let cached = &old[..old.len().saturating_sub(1)];
             let common = cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
             let summary = told.summary();
+            // Few rows leave few pages to the window of 50: then it may be computed anew.
+            let common = if spare || summary.reused > 0 { common } else { 0 };
             prop_assert_eq!((summary.reused, summary.prompt), (common, prompt.len() - common));
         }
     }

@@ -10,6 +10,9 @@ use gguf::Gguf;
 /// Positions a page of the cache holds, for every layer of its group.
 pub const PAGE: usize = 32;
 
+/// Most steps under way that windows have room for, however few rows a step may have.
+const AHEAD: usize = 8;
+
 /// One token of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -98,10 +101,21 @@ impl LoadOptions {
         }
     }
 
-    /// Pages of a cache group, whatever its window.
+    /// Pages of a cache group: never more than of one that keeps everything.
+    ///
+    /// A row sees the `window` last positions, its own among them. For r rows of a step a sequence keeps
+    /// window − 1 + r positions, and n positions lie in ⌈(n − 1) / PAGE⌉ + 1 pages at most. Either each sequence
+    /// has as many as if all rows were its own, or each has its window's and all share those of the rows,
+    /// whichever is less; an idle sequence needs no more than its window's.
     pub fn group_pages(&self, window: Option<usize>) -> usize {
-        let _ = window;
-        self.pages
+        let Some(window) = window else { return self.pages };
+        // Steps that a device chooses ahead are rows too.
+        let rows = self.rows.max(AHEAD);
+        let alone = (window.saturating_sub(1).saturating_add(rows)).div_ceil(PAGE).saturating_add(1);
+        let shared = window.div_ceil(PAGE).saturating_add(2);
+        let alone = alone.saturating_mul(self.slots);
+        let shared = shared.saturating_mul(self.slots).saturating_add(rows.div_ceil(PAGE));
+        self.pages.min(alone.min(shared))
     }
 }
 

@@ -123,14 +123,11 @@ impl Engine {
         if !self.turns.iter().all(|turn| turn.alive && room(turn.slot, self.context) == Some(true)) {
             return false;
         }
-        for turn in &self.turns {
-            let Some(sequence) = &mut self.slots[turn.slot] else { return false };
-            let to = sequence.cached + under_way + 1;
-            if sequence.reserve(to, &mut self.pools, &mut *self.runner) < to {
-                return false;
-            }
-        }
-        true
+        (0..self.turns.len()).all(|i| {
+            let slot = self.turns[i].slot;
+            let to = self.slots[slot].as_ref().map_or(0, |sequence| sequence.cached + under_way + 1);
+            self.reserve(slot, to) == to
+        })
     }
 
     /// Generations under way.

@@ -27,7 +27,7 @@ impl Engine {
         for prompts in [false, true] {
             for i in 0..self.slots.len() {
                 let slot = (self.turn + i) % self.slots.len();
-                let Some(sequence) = &mut self.slots[slot] else { continue };
+                let Some(sequence) = &self.slots[slot] else { continue };
                 let pending = sequence.pending();
                 if sequence.generation.is_none() || pending == 0 || (pending > 1) != prompts {
                     continue;
@@ -40,7 +40,8 @@ impl Engine {
                     continue;
                 }
                 let from = sequence.cached;
-                let to = sequence.reserve(from + want, &mut self.pools, &mut *self.runner);
+                let to = self.reserve(slot, from + want);
+                let Some(sequence) = &mut self.slots[slot] else { continue };
                 if to == from {
                     if let Some(generation) = &mut sequence.generation {
                         generation.stopped = Some(Stopped::Pages);

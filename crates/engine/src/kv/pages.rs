@@ -46,6 +46,11 @@ impl Pool {
         self.counts[page as usize]
     }
 
+    /// All pages.
+    pub fn pages(&self) -> usize {
+        self.counts.len()
+    }
+
     /// Pages nobody has.
     pub fn free(&self) -> usize {
         self.free.len()
@@ -68,21 +73,43 @@ pub enum Change {
     },
 }
 
-/// A sequence's pages of one group, in order of position.
+/// A sequence's pages of one group, in order of position. Those of the beginning may have been given back.
 #[derive(Debug)]
 pub struct Table {
     pages: Vec<u32>,
+    /// How many of the first it does not have any more; their entries mean nothing.
+    first: usize,
 }
 
 impl Table {
     /// An empty list that never needs more room than `pages`.
     pub fn with_room(pages: usize) -> Table {
-        Table { pages: Vec::with_capacity(pages) }
+        Table { pages: Vec::with_capacity(pages), first: 0 }
     }
 
-    /// The pages, in order of position.
+    /// The pages it has, in order of position, from [`Table::first`] on.
     pub fn pages(&self) -> &[u32] {
-        &self.pages
+        &self.pages[self.first..]
+    }
+
+    /// Index of the first page it has: position / PAGE.
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
+    /// Whether [`Table::own`] will take a page from the pool.
+    pub fn lacks(&self, index: usize, pool: &Pool) -> bool {
+        self.pages.get(index).is_none_or(|&page| pool.owners(page) > 1)
+    }
+
+    /// Gives the first page it has back, unless that is page `keep` or a later one; whether it did.
+    pub fn forget(&mut self, keep: usize, pool: &mut Pool) -> bool {
+        if self.first >= keep.min(self.pages.len()) {
+            return false;
+        }
+        pool.release(self.pages[self.first]);
+        self.first += 1;
+        true
     }
 
     /// Makes the list's page `index` its own, for writing; `index` is at most one past the end.
@@ -90,6 +117,7 @@ impl Table {
     /// `None` when the pool is empty; then nothing has changed.
     pub fn own(&mut self, index: usize, pool: &mut Pool) -> Option<Change> {
         debug_assert!(index <= self.pages.len(), "page {index} would leave a gap");
+        debug_assert!(index >= self.first, "page {index} was given back");
         let Some(page) = self.pages.get_mut(index) else {
             let page = pool.take()?;
             self.pages.push(page);
@@ -106,20 +134,19 @@ impl Table {
 
     /// Keeps the first `len` pages and gives the others back.
     pub fn truncate(&mut self, len: usize, pool: &mut Pool) {
-        while self.pages.len() > len {
-            if let Some(page) = self.pages.pop() {
-                pool.release(page);
-            }
+        for page in self.pages.drain(len.max(self.first).min(self.pages.len())..) {
+            pool.release(page);
         }
+        self.pages.truncate(len);
+        self.first = self.first.min(len);
     }
 
     /// Takes over the first `len` pages of another list, shared; what it had is given back.
     pub fn share(&mut self, other: &Table, len: usize, pool: &mut Pool) {
         self.truncate(0, pool);
-        for &page in other.pages.iter().take(len) {
-            pool.share(page);
-            self.pages.push(page);
-        }
+        self.pages.extend(other.pages.iter().take(len));
+        self.first = other.first.min(self.pages.len());
+        self.pages().iter().for_each(|&page| pool.share(page));
     }
 }
 
@@ -134,6 +161,7 @@ mod tests {
         Own(usize, usize),
         Truncate(usize, usize),
         Share(usize, usize, usize),
+        Forget(usize, usize),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -141,6 +169,7 @@ mod tests {
             4 => (0usize..3, 0usize..9).prop_map(|(list, index)| Act::Own(list, index)),
             1 => (0usize..3, 0usize..9).prop_map(|(list, len)| Act::Truncate(list, len)),
             1 => (0usize..3, 0usize..3, 0usize..9).prop_map(|(to, from, len)| Act::Share(to, from, len)),
+            1 => (0usize..3, 0usize..9).prop_map(|(list, keep)| Act::Forget(list, keep)),
         ]
     }
 
@@ -152,25 +181,29 @@ mod tests {
             let mut lists: Vec<Table> = (0..3).map(|_| Table::with_room(pages)).collect();
             // What was last written to each page, and what each list must find in its pages.
             let mut storage = vec![0usize; pages];
-            let mut expected: Vec<Vec<usize>> = vec![vec![]; 3];
+            let mut expected: Vec<Vec<Option<usize>>> = vec![vec![]; 3];
             for (stamp, act) in acts.into_iter().enumerate() {
                 match act {
                     Act::Own(list, index) => {
-                        let index = index.min(lists[list].pages().len());
-                        let free = pool.free();
+                        let index = index.min(expected[list].len());
+                        if expected[list].get(index) == Some(&None) {
+                            continue;
+                        }
+                        let (free, lacks) = (pool.free(), lists[list].lacks(index, &pool));
                         match lists[list].own(index, &mut pool) {
                             None => {
-                                prop_assert_eq!(free, 0);
+                                prop_assert_eq!((free, lacks), (0, true));
                                 continue;
                             }
                             Some(Change::Copied { from, to }) => storage[to as usize] = storage[from as usize],
-                            Some(Change::Added(_)) => expected[list].push(0),
-                            Some(Change::None) => {}
+                            Some(Change::Added(_)) => expected[list].push(None),
+                            Some(Change::None) => prop_assert!(!lacks),
                         }
-                        let page = lists[list].pages()[index];
+                        prop_assert_eq!(free - pool.free(), usize::from(lacks));
+                        let page = lists[list].pages()[index - lists[list].first()];
                         prop_assert_eq!(pool.owners(page), 1);
                         storage[page as usize] = stamp;
-                        expected[list][index] = stamp;
+                        expected[list][index] = Some(stamp);
                     }
                     Act::Truncate(list, len) => {
                         lists[list].truncate(len, &mut pool);
@@ -183,9 +216,18 @@ mod tests {
                         expected[to] = expected[from].iter().copied().take(len).collect();
                     }
                     Act::Share(..) => {}
+                    Act::Forget(list, keep) => {
+                        let gone = expected[list].iter().take_while(|stamp| stamp.is_none()).count();
+                        let forgets = gone < keep.min(expected[list].len());
+                        prop_assert_eq!(lists[list].forget(keep, &mut pool), forgets);
+                        if forgets {
+                            expected[list][gone] = None;
+                        }
+                    }
                 }
                 for (list, expected) in lists.iter().zip(&expected) {
-                    let found: Vec<usize> = list.pages().iter().map(|&page| storage[page as usize]).collect();
+                    let found = list.pages().iter().map(|&page| Some(storage[page as usize]));
+                    let found: Vec<_> = std::iter::repeat_n(None, list.first()).chain(found).collect();
                     prop_assert_eq!(&found, expected);
                 }
                 for page in 0..pages as u32 {

@@ -376,7 +376,7 @@ impl Worker {
                 conversation: None,
                 why: None,
                 last: None,
-                computed: first.computed,
+                computed: 0,
                 streams: true,
                 several: None,
             };
@@ -395,7 +395,7 @@ impl Worker {
                 self.leave(&part, &why);
                 part.sink.hear(Update::Ended(&why, None));
             } else {
-                part.streams = true;
+                (part.computed, part.streams) = (0, true);
                 self.running.push(part);
             }
         }
