@@ -56,9 +56,33 @@ pub(crate) fn first_line(error: &dyn std::fmt::Display) -> String {
     let all = error.to_string();
     let line = all.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
     let line = line.unwrap_or("it cannot be compiled");
+    if let Some((_, ours)) = REWORDED.iter().find(|(theirs, _)| line.contains(theirs)) {
+        return (*ours).to_owned();
+    }
     let mut end = line.len().min(300);
     while !line.is_char_boundary(end) {
         end -= 1;
     }
     line[..end].to_owned()
 }
+
+/// What llguidance says that means nothing to whoever wrote the schema, and what it means.
+const REWORDED: &[(&str, &str)] = &[
+    (
+        "oneOf constraints are not supported",
+        "`oneOf` is only supported where types or constants tell its options apart; use `anyOf`",
+    ),
+    (
+        "Unsatisfiable schema",
+        "no JSON is valid by it; look for a schema `false`, or bounds that exclude each other",
+    ),
+    ("are not disjoint", "`patternProperties` is only supported with patterns of which no name matches two"),
+    (
+        "circular references with sibling keys",
+        "a reference that leads back to itself may have no other keywords beside it; move them",
+    ),
+    (
+        "min/maxProperties only supported",
+        "`minProperties` and `maxProperties` are only supported where all of `properties` are required",
+    ),
+];

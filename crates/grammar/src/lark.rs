@@ -36,7 +36,11 @@ pub(crate) fn check<'a>(source: &'a str, limits: &Limits) -> Result<Cow<'a, str>
                 regex::check(pattern, limits).map_err(|fault| place(source, start, fault))?;
             }
             '<' => {
-                return Err(place(source, start, "control tokens cannot be named here; write text in quotes"));
+                return Err(place(
+                    source,
+                    start,
+                    "control tokens cannot be named here; write text in quotes",
+                ));
             }
             '@' => {
                 return Err(place(

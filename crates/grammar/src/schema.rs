@@ -62,6 +62,17 @@ const REFUSED: &[&str] = &[
     "$recursiveRef",
 ];
 
+/// What `$schema` may be: dialects whose keywords mean the same where they are enforced.
+const DIALECTS: &[&str] = &[
+    "https://json-schema.org/draft/2020-12/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "http://json-schema.org/draft-07/schema",
+    "https://json-schema.org/draft-07/schema",
+    "http://json-schema.org/draft-06/schema",
+    "http://json-schema.org/draft-04/schema",
+    "http://json-schema.org/schema",
+];
+
 /// Formats that are enforced. Others are annotations, as the specification has them by default.
 const FORMATS: &[&str] =
     &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
@@ -192,7 +203,12 @@ impl Rewriting<'_> {
         for (key, value) in fields {
             let length = path.len();
             push(path, key);
-            if key == "$ref" {
+            if key == "$schema" {
+                let known = |uri: &str| DIALECTS.contains(&uri.trim_end_matches('#'));
+                if !value.as_str().is_some_and(known) {
+                    return Err(fault(path, "this dialect is not known; use JSON Schema 2020-12"));
+                }
+            } else if key == "$ref" {
                 let index = self.reference(value, path, depth)?;
                 out.insert(key.clone(), json!(format!("#/$defs/{index}")));
             } else if let Some((_, takes)) = ENFORCED.iter().find(|(name, _)| name == key) {
