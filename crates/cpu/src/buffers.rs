@@ -2,7 +2,7 @@
 
 use crate::acts::{Act32, Act256};
 use crate::kernels::Input;
-use crate::memory::Region;
+use crate::memory::{Pages, Region};
 use model::plan::{Buf, Plan};
 use model::{Error, LoadOptions};
 
@@ -17,22 +17,45 @@ pub(crate) struct Buffers {
     pub(crate) turns: Vec<Region>,
 }
 
+/// Bytes of each region.
+struct Sizes {
+    floats: Vec<(Buf, usize)>,
+    q256: usize,
+    q32: usize,
+    turns: Vec<usize>,
+}
+
+impl Sizes {
+    fn of(plan: &Plan, options: &LoadOptions) -> Sizes {
+        let (rows, widest) = (options.rows, widest(plan));
+        let float = |buf| (buf, rows * plan.shape.width(buf) * 4);
+        Sizes {
+            floats: [Buf::X, Buf::H, Buf::Q, Buf::K, Buf::V, Buf::A, Buf::G, Buf::O].map(float).to_vec(),
+            q256: rows * (widest / 256) * size_of::<Act256>(),
+            q32: rows * (widest / 32) * size_of::<Act32>(),
+            turns: plan.ropes.iter().map(|rope| rows * rope.frequency.len() * 2 * 4).collect(),
+        }
+    }
+}
+
 impl Buffers {
     pub(crate) fn new(plan: &Plan, options: &LoadOptions) -> Result<Buffers, Error> {
-        let shape = &plan.shape;
-        let mut floats = vec![];
-        for buf in [Buf::X, Buf::H, Buf::Q, Buf::K, Buf::V, Buf::A, Buf::G, Buf::O] {
-            let len = options.rows * shape.width(buf);
-            floats.push((buf, Region::new("activations", len * 4)?));
-        }
-        let widest = widest(plan);
-        let q256 = Region::new("activations", options.rows * (widest / 256) * size_of::<Act256>())?;
-        let q32 = Region::new("activations", options.rows * (widest / 32) * size_of::<Act32>())?;
-        let turn = |rope: &model::rope::RopeTable| {
-            Region::new("rotations", options.rows * rope.frequency.len() * 2 * 4)
-        };
-        let turns = plan.ropes.iter().map(turn).collect::<Result<_, _>>()?;
-        Ok(Buffers { floats, q256, q32, turns })
+        let sizes = Sizes::of(plan, options);
+        let region = |bytes| Region::new("activations", bytes, Pages::Huge);
+        let floats = sizes.floats.into_iter().map(|(buf, bytes)| Ok((buf, region(bytes)?)));
+        Ok(Buffers {
+            floats: floats.collect::<Result<_, Error>>()?,
+            q256: region(sizes.q256)?,
+            q32: region(sizes.q32)?,
+            turns: sizes.turns.into_iter().map(region).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Bytes that [`Buffers::new`] takes.
+    pub(crate) fn cost(plan: &Plan, options: &LoadOptions) -> u64 {
+        let sizes = Sizes::of(plan, options);
+        let floats = sizes.floats.iter().map(|(_, bytes)| bytes);
+        floats.chain([&sizes.q256, &sizes.q32]).chain(&sizes.turns).map(|&bytes| bytes.max(1) as u64).sum()
     }
 
     /// Start of a buffer, `[rows, width]`.

@@ -2,11 +2,12 @@
 
 use crate::Isa;
 use crate::acts::{self, Act32, Act256};
-use crate::ops::{self, Attention};
+use crate::ops::{self, Attention, Int4, Int8, Keep};
 use crate::simd::Simd;
 use crate::tile::{self, Float, ROWS, Scratch, Tile};
 use half::f16;
 use model::Activation;
+use model::runner::KvType;
 use quant::Format;
 
 /// Which form of activations a weight format multiplies.
@@ -52,6 +53,20 @@ pub(crate) struct Packed {
     pub(crate) decode: Decode,
 }
 
+/// How a type of the cache lies in pages and who writes and reads them; see [`Keep`].
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    /// Bytes of one KV head's page, keys and values, by the head's width.
+    pub(crate) bytes: fn(usize) -> usize,
+    /// Bytes of scratch a thread needs.
+    pub(crate) scratch: fn(usize) -> usize,
+    /// Whether keys and queries are rotated before.
+    pub(crate) rotated: bool,
+    /// Page, position in it, key, value, width.
+    pub(crate) store: unsafe fn(*mut u8, usize, *const f32, *const f32, usize),
+    pub(crate) attend: unsafe fn(&Attention<'_>, usize, *const f32, *mut f32),
+}
+
 /// Everything that depends on the instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
@@ -61,8 +76,8 @@ pub(crate) struct Kernels {
     pub(crate) norm: unsafe fn(*const f32, *const f32, usize, f32, *mut f32),
     pub(crate) accumulate: unsafe fn(*mut f32, *const f32, usize),
     pub(crate) rotate: unsafe fn(*mut f32, *const f32, *const f32, usize),
-    pub(crate) attend_f16: unsafe fn(&Attention<'_, f16>, usize, *const f32, *mut f32),
-    pub(crate) attend_f32: unsafe fn(&Attention<'_, f32>, usize, *const f32, *mut f32),
+    pub(crate) hadamard: unsafe fn(*mut f32, usize),
+    pub(crate) kept: fn(KvType) -> Kept,
     /// gate = activation(gate) · up, sixteen floats at a time.
     pub(crate) gate: unsafe fn(Activation, &mut [f32], &[f32]),
     /// Caps sixteen floats at a time.
@@ -177,15 +192,34 @@ macro_rules! kernels_for {
             }
 
             $(#[$feature])?
-            unsafe fn attend_f16(view: &Attention<'_, f16>, heads: usize, q: *const f32, out: *mut f32) {
+            unsafe fn hadamard(head: *mut f32, dim: usize) {
                 // SAFETY: as above.
-                unsafe { ops::attend::<$simd, f16>(view, heads, q, out) };
+                unsafe { ops::hadamard::<$simd>(head, dim) };
             }
 
             $(#[$feature])?
-            unsafe fn attend_f32(view: &Attention<'_, f32>, heads: usize, q: *const f32, out: *mut f32) {
+            unsafe fn store<K: Keep>(page: *mut u8, at: usize, key: *const f32, value: *const f32, dim: usize) {
                 // SAFETY: as above.
-                unsafe { ops::attend::<$simd, f32>(view, heads, q, out) };
+                unsafe { K::store::<$simd>(page, at, key, value, dim) };
+            }
+
+            $(#[$feature])?
+            unsafe fn attend<K: Keep>(view: &Attention<'_>, heads: usize, q: *const f32, out: *mut f32) {
+                // SAFETY: as above.
+                unsafe { ops::attend::<$simd, K>(view, heads, q, out) };
+            }
+
+            fn keep<K: Keep>(rotated: bool) -> Kept {
+                Kept { bytes: K::bytes, scratch: K::scratch, rotated, store: store::<K>, attend: attend::<K> }
+            }
+
+            fn kept(kind: KvType) -> Kept {
+                match kind {
+                    KvType::F16 => keep::<f16>(false),
+                    KvType::F32 => keep::<f32>(false),
+                    KvType::Int8 => keep::<Int8>(false),
+                    KvType::Int4 => keep::<Int4>(true),
+                }
             }
 
             $(#[$feature])?
@@ -259,7 +293,7 @@ macro_rules! kernels_for {
 
             pub(super) fn kernels() -> Kernels {
                 Kernels {
-                    packed, quantize256, quantize32, norm, accumulate, rotate, attend_f16, attend_f32, gate, cap,
+                    packed, quantize256, quantize32, norm, accumulate, rotate, hadamard, kept, gate, cap,
                 }
             }
         }

@@ -28,7 +28,12 @@ mod walk;
 pub use isa::Isa;
 
 use gguf::Gguf;
+use model::runner::Memory;
 use model::{Device, Error, LoadOptions, Plan, Runner};
+
+/// Bytes that a worker thread takes beside what [`Cpu::cost`] counts: the stack it touches and the system's own
+/// bookkeeping for it, rounded up from what was measured.
+pub const THREAD_BYTES: u64 = 64 << 10;
 
 /// This machine's cores.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +55,22 @@ impl Cpu {
     /// The instruction set in use.
     pub fn isa(self) -> Isa {
         self.isa
+    }
+
+    /// What a runner of `plan` holds, exactly as its [`Runner::memory`] says after loading, before anything is
+    /// read: weights as they lie in tiles, pages of the cache, and every buffer, each thread's own included.
+    ///
+    /// Of these only what is touched takes memory: the weights at load, a page of the cache when its first position
+    /// is written (at most [`Cpu::page_cost`]), buffers as far as the largest step reaches. A thread beside the
+    /// caller's takes [`THREAD_BYTES`] more.
+    pub fn cost(&self, plan: &Plan, options: &LoadOptions) -> Memory {
+        runner::cost(&kernels::Kernels::of(self.isa), plan, options)
+    }
+
+    /// Bytes that writing to a page of a cache group takes at most: the page, rounded up to pages of the system.
+    /// The cache never lies in huge pages, of which the first touch would take 2 MiB.
+    pub fn page_cost(&self, plan: &Plan, group: usize, options: &LoadOptions) -> u64 {
+        kv::Kv::page_cost(plan, group, options, &kernels::Kernels::of(self.isa))
     }
 
     /// Threads worth using for `plan` when there are `cores`: one for every 8 MiB of weights.

@@ -28,8 +28,13 @@ pub(crate) struct Matrix {
 impl Matrix {
     /// Bytes the rows of a tensor take in tiles, rounded up to whole small pages.
     pub(crate) fn room(rows: usize, cols: usize, format: Format, kernels: &Kernels) -> usize {
+        Matrix::cost(rows, cols, format, kernels).next_multiple_of(4096)
+    }
+
+    /// Bytes the rows of a tensor take in tiles.
+    pub(crate) fn cost(rows: usize, cols: usize, format: Format, kernels: &Kernels) -> usize {
         let packed = (kernels.packed)(format);
-        (rows.div_ceil(ROWS) * (cols / packed.cols * packed.bytes)).next_multiple_of(4096)
+        rows.div_ceil(ROWS) * (cols / packed.cols * packed.bytes)
     }
 
     /// Reads rows `range` (in loaded order) of `tensor` and packs them into `arena` from `offset` on, a

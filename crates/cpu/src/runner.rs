@@ -5,13 +5,13 @@ use crate::kernels::Kernels;
 use crate::kv::Kv;
 use crate::lower::{Lowered, Part, lower};
 use crate::matrix::Matrix;
-use crate::memory::Region;
+use crate::memory::{Pages, Region};
 use crate::pool::Pool;
 use crate::walk::{Private, Walk};
 use gguf::Gguf;
 use model::plan::{Plan, Vector};
 use model::runner::Memory;
-use model::runner::{Batch, KvType, LoadOptions, Lost, OpTime, Runner};
+use model::runner::{Batch, LoadOptions, Lost, OpTime, Runner};
 use model::{Error, Row};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,9 +44,6 @@ impl CpuRunner {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<CpuRunner, Error> {
-        if matches!(options.kv, KvType::Int8 | KvType::Int4) {
-            return Err(Error::Backend { backend: "cpu", what: format!("a cache in {}", options.kv.name()) });
-        }
         let mut pool = Pool::new(options.threads)?;
         let kind = |id| (kernels.packed)(plan.weight(id).format).kind;
         let lowered = lower(plan, kind);
@@ -56,7 +53,7 @@ impl CpuRunner {
             let weight = plan.weight(*weight);
             Matrix::room(rows.len(), weight.cols, weight.format, &kernels)
         };
-        let arena = Arc::new(Region::new("the weights", lowered.parts.iter().map(room).sum())?);
+        let arena = Arc::new(Region::new("the weights", lowered.parts.iter().map(room).sum(), Pages::Huge)?);
         let (mut matrices, mut offset) = (vec![], 0);
         for part in &lowered.parts {
             let Part { weight, rows } = part;
@@ -71,9 +68,11 @@ impl CpuRunner {
         }
         let vectors = plan.vectors.iter().map(|vector| read(file, vector)).collect::<Result<_, _>>()?;
         let buffers = Buffers::new(plan, options)?;
-        let private = (0..pool.threads()).map(|_| Private::new(widest(plan), plan.shape.dim)).collect();
+        let queries = ((kernels.kept)(options.kv).scratch)(plan.shape.head_dim);
+        let private = |_| Private::new(widest(plan), plan.shape.dim, queries);
+        let private = (0..pool.threads()).map(private).collect();
         Ok(CpuRunner {
-            kv: Kv::new(plan, options)?,
+            kv: Kv::new(plan, options, &kernels)?,
             counters: (0..2 * lowered.steps.len()).map(|_| AtomicUsize::new(0)).collect(),
             logits: vec![0.0; options.logit_rows * plan.shape.vocab],
             wanted: 0,
@@ -89,6 +88,26 @@ impl CpuRunner {
             buffers,
             private,
         })
+    }
+}
+
+/// What [`CpuRunner::memory`] says once a plan is loaded, before anything is.
+pub(crate) fn cost(kernels: &Kernels, plan: &Plan, options: &LoadOptions) -> Memory {
+    let kind = |id| (kernels.packed)(plan.weight(id).format).kind;
+    let part = |Part { weight, rows }: &Part| {
+        let weight = plan.weight(*weight);
+        Matrix::cost(rows.len(), weight.cols, weight.format, kernels) as u64
+    };
+    let matrices: u64 = lower(plan, kind).parts.iter().map(part).sum();
+    let vectors: u64 = plan.vectors.iter().map(|vector| vector.len as u64 * 4).sum();
+    let queries = ((kernels.kept)(options.kv).scratch)(plan.shape.head_dim);
+    let private = Private::bytes(widest(plan), plan.shape.dim, queries) * options.threads.max(1) as u64;
+    let (kv, tables) = Kv::cost(plan, options, kernels);
+    let logits = (options.logit_rows * plan.shape.vocab * 4) as u64;
+    Memory {
+        weights: matrices + vectors,
+        kv,
+        buffers: Buffers::cost(plan, options) + logits + private + tables,
     }
 }
 
@@ -110,11 +129,16 @@ impl Runner for CpuRunner {
 
     fn memory(&self) -> Memory {
         let vectors: u64 = self.vectors.iter().map(|vector| vector.len() as u64 * 4).sum();
-        let private: u64 = self.private.iter().map(Private::bytes).sum();
+        let scratch = ((self.kernels.kept)(self.options.kv).scratch)(self.plan.shape.head_dim);
+        let private = Private::bytes(widest(&self.plan), self.plan.shape.dim, scratch);
+        let tables = self.kv.tables.iter().flatten().map(|table| 4 * table.len() as u64).sum::<u64>();
         Memory {
             weights: self.matrices.iter().map(Matrix::bytes).sum::<u64>() + vectors,
             kv: self.kv.bytes(),
-            buffers: self.buffers.bytes() + self.logits.len() as u64 * 4 + private,
+            buffers: self.buffers.bytes()
+                + self.logits.len() as u64 * 4
+                + private * self.private.len() as u64
+                + tables,
         }
     }
 
@@ -140,6 +164,14 @@ impl Runner for CpuRunner {
     fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost> {
         self.kv.write_page(group, page, from);
         Ok(())
+    }
+
+    fn grows(&self) -> bool {
+        true
+    }
+
+    fn give_back(&mut self, group: usize, page: u32) {
+        self.kv.give_back(group, page);
     }
 
     fn step(&mut self, batch: &Batch) -> Result<(), Lost> {

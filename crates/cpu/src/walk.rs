@@ -10,12 +10,11 @@ use crate::kernels::{Input, Kernels};
 use crate::kv::Kv;
 use crate::lower::{Forms, Step, Target};
 use crate::matrix::Matrix;
-use crate::ops::{Attention, Element, HeadStore, store_head};
+use crate::ops::Attention;
 use crate::pool::{Meeting, Run, Shares};
 use crate::tile::{ROWS, Scratch, TOKENS};
-use half::f16;
 use model::plan::{Buf, Plan, VectorId};
-use model::runner::{KvType, OpTime, PAGE};
+use model::runner::{OpTime, PAGE};
 use model::{Activation, Row};
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -30,10 +29,13 @@ pub(crate) struct Private {
     /// Products of a row tile, and of a second one for gates.
     tile: Vec<f32>,
     second: Vec<f32>,
+    /// Prepared queries, as the cache's type wants them.
+    queries: Vec<u128>,
 }
 
 impl Private {
-    pub(crate) fn new(widest: usize, dim: usize) -> Private {
+    /// `queries`: bytes of prepared queries.
+    pub(crate) fn new(widest: usize, dim: usize, queries: usize) -> Private {
         let act256 = Act256 {
             q: [0; 256],
             neg32: [0; 16],
@@ -50,12 +52,15 @@ impl Private {
             scratch: Scratch::new(),
             tile: vec![0.0; ROWS * TOKENS],
             second: vec![0.0; ROWS * TOKENS],
+            queries: vec![0; queries.div_ceil(16)],
         }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        let acts = self.q256.len() * size_of::<Act256>() + self.q32.len() * size_of::<Act32>();
-        (acts + size_of::<Scratch>() + (self.h.len() + self.tile.len() + self.second.len()) * 4) as u64
+    /// Bytes that [`Private::new`] takes.
+    pub(crate) fn bytes(widest: usize, dim: usize, queries: usize) -> u64 {
+        let acts = widest / 256 * size_of::<Act256>() + widest / 32 * size_of::<Act32>();
+        let floats = (dim + 2 * ROWS * TOKENS) * 4;
+        (acts + size_of::<Scratch>() + floats + queries.next_multiple_of(16)) as u64
     }
 }
 
@@ -176,7 +181,7 @@ impl Walk<'_> {
                     let shares = Shares { next: &self.counters[2 * index], count: heads, run: Run::Of(1) };
                     for head in shares.flatten() {
                         place(0, head);
-                        self.attend(step, 0, head);
+                        self.attend(step, 0, head, private.queries.as_mut_ptr());
                     }
                     return true;
                 }
@@ -188,7 +193,7 @@ impl Walk<'_> {
                 let shares =
                     Shares { next: &self.counters[2 * index + 1], count: heads * rows, run: Run::Of(4) };
                 for share in shares.flatten() {
-                    self.attend(step, share % rows, share / rows);
+                    self.attend(step, share % rows, share / rows, private.queries.as_mut_ptr());
                 }
             }
             Step::Gated { gate, up, activation } => {
@@ -409,43 +414,26 @@ impl Walk<'_> {
                 }
             }
         };
+        let turn = |part: &mut [f32], norm| {
+            turn(part, norm);
+            if self.kv.kept.rotated {
+                // SAFETY: the head is `dim` long and this share's.
+                unsafe { (self.kernels.hadamard)(part.as_mut_ptr(), dim) };
+            }
+        };
         queries.for_each(|query| turn(query, q_norm));
         turn(key, k_norm);
-        match self.kv.kind {
-            KvType::F16 => self.store::<f16>(row, head, layer, key, value),
-            KvType::F32 => self.store::<f32>(row, head, layer, key, value),
-            KvType::Int8 | KvType::Int4 => unreachable!("refused at load"),
-        }
-    }
-
-    fn store<E: Element>(&self, row: usize, head: usize, layer: usize, key: &[f32], value: &[f32]) {
         let Row { slot, position, .. } = self.rows[row];
         let (group, _) = self.kv.homes[layer];
         let page = self.kv.tables[slot as usize][group][position as usize / PAGE];
         // SAFETY: the page is inside the group's storage; this position of this head is this share's.
         unsafe {
-            let keys = self.kv.base(group).cast::<E>().add(self.kv.keys(layer, head, page));
-            let values = keys.add(self.kv.groups[group].half);
-            let to = HeadStore { keys, values, at: position as usize % PAGE };
-            store_head(key.as_ptr(), value.as_ptr(), key.len(), &to);
+            let to = self.kv.base(group).add(self.kv.head(layer, head, page));
+            (self.kv.kept.store)(to, position as usize % PAGE, key.as_ptr(), value.as_ptr(), dim);
         }
     }
 
-    fn attend(&self, step: &Step, row: usize, head: usize) {
-        match self.kv.kind {
-            KvType::F16 => self.attend_as::<f16>(step, row, head, self.kernels.attend_f16),
-            KvType::F32 => self.attend_as::<f32>(step, row, head, self.kernels.attend_f32),
-            KvType::Int8 | KvType::Int4 => unreachable!("refused at load"),
-        }
-    }
-
-    fn attend_as<E: Element>(
-        &self,
-        step: &Step,
-        row: usize,
-        head: usize,
-        kernel: unsafe fn(&Attention<'_, E>, usize, *const f32, *mut f32),
-    ) {
+    fn attend(&self, step: &Step, row: usize, head: usize, queries: *mut u128) {
         let &Step::Attend { layer, window, scale, cap, .. } = step else {
             unreachable!("only attention attends");
         };
@@ -455,19 +443,20 @@ impl Walk<'_> {
         let Row { slot, position, .. } = self.rows[row];
         let seen = position as usize + 1;
         let view = Attention {
-            base: self.kv.base(group).cast::<E>().cast_const(),
-            page_stride: self.kv.groups[group].page,
-            head_offset: self.kv.keys(layer, head, 0),
+            base: self.kv.base(group).cast_const(),
+            page_stride: self.kv.stride(group),
+            head_offset: self.kv.head(layer, head, 0),
             pages: &self.kv.tables[slot as usize][group],
             first: window.map_or(0, |window| seen.saturating_sub(window)),
             seen,
             head_dim: shape.head_dim,
             scale,
             cap,
+            scratch: queries.cast(),
         };
         let at = head * heads * shape.head_dim;
         let (q, out) = (self.row(Buf::Q, row)[at..].as_ptr(), self.row(Buf::A, row)[at..].as_mut_ptr());
         // SAFETY: `heads` heads from `at` on in Q and A; the pages hold all positions below `seen`.
-        unsafe { kernel(&view, heads, q, out) };
+        unsafe { (self.kv.kept.attend)(&view, heads, q, out) };
     }
 }

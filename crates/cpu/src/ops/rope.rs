@@ -1,45 +1,7 @@
-//! Rotation of heads, and their way into the cache.
+//! Rotations of heads.
 
 use crate::simd::Simd;
-use model::runner::PAGE;
-
-/// An element of the cache.
-pub(crate) trait Element: Copy + 'static {
-    /// Sixteen of them.
-    ///
-    /// # Safety
-    /// As [`Simd`]; `from` holds sixteen.
-    unsafe fn load<V: Simd>(from: *const Self) -> V::F;
-
-    /// A float, rounded.
-    fn from_f32(value: f32) -> Self;
-}
-
-impl Element for half::f16 {
-    #[inline(always)]
-    unsafe fn load<V: Simd>(from: *const Self) -> V::F {
-        // SAFETY: as the trait's method.
-        unsafe { V::load_f16(from.cast()) }
-    }
-
-    #[inline(always)]
-    fn from_f32(value: f32) -> Self {
-        half::f16::from_f32(value)
-    }
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    unsafe fn load<V: Simd>(from: *const Self) -> V::F {
-        // SAFETY: as the trait's method.
-        unsafe { V::load(from) }
-    }
-
-    #[inline(always)]
-    fn from_f32(value: f32) -> Self {
-        value
-    }
-}
+use model::kv::rotated;
 
 /// Turns the first `2 · half` dimensions of a head: pair (i, i + half) by the angle of `cos`, `sin`.
 ///
@@ -64,32 +26,45 @@ pub(crate) unsafe fn rotate<V: Simd>(head: *mut f32, cos: *const f32, sin: *cons
     }
 }
 
-/// Where one position of one KV head goes.
-pub(crate) struct HeadStore<E> {
-    /// Keys of the page: `[head_dim][PAGE]`, so that scores come out side by side.
-    pub(crate) keys: *mut E,
-    /// Values of the page: `[PAGE][head_dim]`.
-    pub(crate) values: *mut E,
-    /// Position within the page.
-    pub(crate) at: usize,
-}
-
-/// Writes a key and a value of `head_dim` floats to the cache.
+/// Multiplies a head with the normalised Walsh-Hadamard matrix, as [`model::kv::rotate`] does, to the bit.
 ///
 /// # Safety
-/// `k`, `v` hold `head_dim` floats; the page is this head's, and nobody else touches its position.
+/// As [`Simd`]; `head` holds `dim` floats.
 #[inline(always)]
-pub(crate) unsafe fn store_head<E: Element>(
-    k: *const f32,
-    v: *const f32,
-    head_dim: usize,
-    to: &HeadStore<E>,
-) {
-    for d in 0..head_dim {
-        // SAFETY: the caller's promise.
+pub(crate) unsafe fn hadamard<V: Simd>(head: *mut f32, dim: usize) {
+    let block = rotated(dim);
+    let factor = (1.0 / block as f64).sqrt() as f32;
+    for start in (0..dim).step_by(block) {
+        // SAFETY: the caller's promise, for one block.
         unsafe {
-            *to.keys.add(d * PAGE + to.at) = E::from_f32(*k.add(d));
-            *to.values.add(to.at * head_dim + d) = E::from_f32(*v.add(d));
+            let x = head.add(start);
+            if block < 16 {
+                model::kv::rotate(std::slice::from_raw_parts_mut(x, block));
+                continue;
+            }
+            for i in (0..block).step_by(16) {
+                let mut lanes = x.add(i).cast::<[f32; 16]>().read();
+                for stride in [1, 2, 4, 8] {
+                    let before = lanes;
+                    for (k, lane) in lanes.iter_mut().enumerate() {
+                        let (a, b) = (before[k & !stride], before[k | stride]);
+                        *lane = if k & stride == 0 { a + b } else { a - b };
+                    }
+                }
+                x.add(i).cast::<[f32; 16]>().write(lanes);
+            }
+            let mut stride = 16;
+            while stride < block {
+                for i in (0..block).step_by(16).filter(|i| i & stride == 0) {
+                    let (a, b) = (V::load(x.add(i)), V::load(x.add(i + stride)));
+                    V::store(x.add(i), V::add(a, b));
+                    V::store(x.add(i + stride), V::sub(a, b));
+                }
+                stride *= 2;
+            }
+            for i in (0..block).step_by(16) {
+                V::store(x.add(i), V::mul(V::load(x.add(i)), V::splat(factor)));
+            }
         }
     }
 }

@@ -1,215 +1,7 @@
-//! Attention, norms, rotation and gates on every instruction set, against f64.
+//! Norms, rotation and gates on every instruction set, against f64.
 
-use super::{Attention, Element, HeadStore, store_head};
-use crate::kernels::Kernels;
 use crate::tile::tests::{Random, fused, same_bits, sets};
-use half::f16;
 use model::Activation;
-use model::runner::PAGE;
-
-/// One token's attention to one KV head, as plainly as it can be said.
-struct Case {
-    heads: usize,
-    dim: usize,
-    /// The last position seen.
-    position: usize,
-    window: Option<usize>,
-    cap: Option<f32>,
-    scale: f32,
-    /// `[heads][dim]`.
-    q: Vec<f32>,
-    /// `[position + 1][dim]`.
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl Case {
-    /// `reach`: how far from zero scores go.
-    fn new(
-        heads: usize,
-        dim: usize,
-        position: usize,
-        window: Option<usize>,
-        cap: Option<f32>,
-        reach: f32,
-        random: &mut Random,
-    ) -> Case {
-        let mut floats =
-            |len: usize, size: f32| (0..len).map(|_| random.float() * size).collect::<Vec<f32>>();
-        let scale = 1.0 / (dim as f32).sqrt();
-        let (q, values) = (floats(heads * dim, 2.0), floats((position + 1) * dim, 5.0));
-        let mut keys = floats((position + 1) * dim, 2.0);
-        let score = |q: &[f32], k: &[f32]| q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>() * scale;
-        let scores = q.chunks_exact(dim).flat_map(|q| keys.chunks_exact(dim).map(move |k| score(q, k)));
-        let largest = scores.fold(1e-3, |largest: f32, score| largest.max(score.abs()));
-        // Not beyond what half floats hold, where all scores happen to be near zero.
-        for key in &mut keys {
-            *key *= (reach / largest).min(1e4);
-        }
-        Case { heads, dim, position, window, cap, scale, q, keys, values }
-    }
-
-    fn first(&self) -> usize {
-        self.window.map_or(0, |window| (self.position + 1).saturating_sub(window))
-    }
-
-    /// `[heads][dim]`, from keys and values as an `E` keeps them.
-    fn expected<E: Element + Into<f64>>(&self) -> Vec<f64> {
-        let kept = |x: &f32| -> f64 { E::from_f32(*x).into() };
-        let mut out = vec![];
-        for q in self.q.chunks_exact(self.dim) {
-            let entry = |all: &[f32], position: usize| -> Vec<f64> {
-                all[position * self.dim..][..self.dim].iter().map(kept).collect()
-            };
-            let scores: Vec<f64> = (self.first()..=self.position)
-                .map(|position| {
-                    let key = entry(&self.keys, position);
-                    let dot: f64 = q.iter().zip(&key).map(|(q, k)| f64::from(*q) * k).sum();
-                    let score = dot * f64::from(self.scale);
-                    self.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
-                })
-                .collect();
-            let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total: f64 = scores.iter().map(|score| (score - most).exp()).sum();
-            let mut mixed = vec![0.0; self.dim];
-            for (position, score) in (self.first()..=self.position).zip(&scores) {
-                let weight = (score - most).exp() / total;
-                let value = entry(&self.values, position);
-                mixed.iter_mut().zip(value).for_each(|(mixed, v)| *mixed += weight * v);
-            }
-            out.extend(mixed);
-        }
-        out
-    }
-
-    /// Through pages: scattered, with other layers and heads around, all NaN but what a token sees.
-    fn run<E: Element>(
-        &self,
-        kernel: unsafe fn(&Attention<'_, E>, usize, *const f32, *mut f32),
-        random: &mut Random,
-    ) -> Vec<f32> {
-        let half = PAGE * self.dim;
-        let (head_offset, page_stride) = (2 * half * 3, 2 * half * 5);
-        let count = self.position / PAGE + 1;
-        let mut pages: Vec<u32> = (0..count as u32 + 2).collect();
-        for i in (1..pages.len()).rev() {
-            pages.swap(i, random.below(i + 1));
-        }
-        let poison = E::from_f32(f32::NAN);
-        let mut storage = vec![poison; pages.len() * page_stride];
-        for position in self.first()..=self.position {
-            let start = pages[position / PAGE] as usize * page_stride + head_offset;
-            let (key, value) = (&self.keys[position * self.dim..], &self.values[position * self.dim..]);
-            // SAFETY: the page has room for this head's keys and values, and nobody else has it.
-            unsafe {
-                let keys = storage.as_mut_ptr().add(start);
-                let to = HeadStore { keys, values: keys.add(half), at: position % PAGE };
-                store_head(key.as_ptr(), value.as_ptr(), self.dim, &to);
-            }
-        }
-        let view = Attention {
-            base: storage.as_ptr(),
-            page_stride,
-            head_offset,
-            pages: &pages[..count],
-            first: self.first(),
-            seen: self.position + 1,
-            head_dim: self.dim,
-            scale: self.scale,
-            cap: self.cap,
-        };
-        let guard = 16;
-        let mut out = vec![f32::NAN; self.heads * self.dim + guard];
-        // SAFETY: the set is available; all pages and rows are of the sizes named.
-        unsafe { kernel(&view, self.heads, self.q.as_ptr(), out.as_mut_ptr()) };
-        assert!(out[self.heads * self.dim..].iter().all(|x| x.is_nan()), "written past the last head");
-        out.truncate(self.heads * self.dim);
-        out
-    }
-
-    /// Compares all sets with f64 and with each other; returns the largest error.
-    fn check<E: Element + Into<f64>>(
-        &self,
-        kernel: impl Fn(&Kernels) -> unsafe fn(&Attention<'_, E>, usize, *const f32, *mut f32),
-        bound: f64,
-        random: &mut Random,
-    ) -> f64 {
-        let expected = self.expected::<E>();
-        let mut first_fused: Option<Vec<f32>> = None;
-        let mut worst = 0.0;
-        for (isa, kernels) in sets() {
-            let ours = self.run::<E>(kernel(&kernels), random);
-            let Case { heads, dim, position, window, cap, .. } = self;
-            let name = format!("{heads} heads of {dim} at {position}, window {window:?}, cap {cap:?}");
-            for (ours, expected) in ours.iter().zip(&expected) {
-                let off = (f64::from(*ours) - expected).abs();
-                assert!(off <= bound, "{name}, {}: {ours}, not {expected}", isa.name());
-                worst = off.max(worst);
-            }
-            if fused(isa) {
-                let other = first_fused.get_or_insert_with(|| ours.clone());
-                assert!(same_bits(other, &ours), "{name}, {}: other bits than another set", isa.name());
-            }
-        }
-        worst
-    }
-}
-
-const DIMS: [usize; 9] = [2, 8, 32, 48, 64, 80, 96, 128, 256];
-const POSITIONS: [usize; 8] = [0, 1, 30, 31, 32, 33, 100, 500];
-const WINDOWS: [Option<usize>; 5] = [None, Some(1), Some(5), Some(32), Some(40)];
-
-/// Values go to 5. Scores near zero have rounding errors of 1e-7 and carry them to the result; scores
-/// near 80 have a thousand times that.
-fn check_attention(reach: f32, cap: Option<f32>, bound: f64) {
-    let mut random = Random(u64::from(reach.to_bits()));
-    let (mut heads, mut worst) = (0, 0f64);
-    for dim in DIMS {
-        for position in POSITIONS {
-            for window in WINDOWS {
-                heads = heads % 9 + 1;
-                let case = Case::new(heads, dim, position, window, cap, reach, &mut random);
-                let half = case.check::<f16>(|kernels| kernels.attend_f16, bound, &mut random);
-                let single = case.check::<f32>(|kernels| kernels.attend_f32, bound, &mut random);
-                worst = worst.max(half).max(single);
-            }
-        }
-    }
-    eprintln!("scores to {reach}, cap {cap:?}: largest error {worst:.1e}");
-}
-
-#[test]
-fn attention_of_ordinary_scores() {
-    check_attention(4.0, None, 2e-5);
-}
-
-#[test]
-fn attention_of_extreme_scores() {
-    check_attention(80.0, None, 1e-3);
-}
-
-#[test]
-fn attention_of_capped_scores() {
-    check_attention(5.0, Some(50.0), 5e-5);
-    check_attention(80.0, Some(30.0), 1e-3);
-}
-
-/// A score far above or below all before it: the running maximum moves in every page, or in none.
-#[test]
-fn attention_of_rising_and_falling_scores() {
-    let mut random = Random(5);
-    for rising in [true, false] {
-        let mut case = Case::new(3, 16, 200, None, None, 1.0, &mut random);
-        for (position, key) in case.keys.chunks_exact_mut(16).enumerate() {
-            let at = if rising { position } else { 200 - position };
-            key.fill(at as f32 * 0.02);
-        }
-        case.q.fill(1.0);
-        case.q[16..32].fill(-1.0);
-        case.check::<f32>(|kernels| kernels.attend_f32, 1e-4, &mut random);
-        case.check::<f16>(|kernels| kernels.attend_f16, 1e-4, &mut random);
-    }
-}
 
 const LENGTHS: [usize; 10] = [1, 2, 15, 16, 17, 31, 64, 80, 100, 256];
 
@@ -276,6 +68,25 @@ fn sums_and_rotations_are_the_formulas() {
                     assert!((f64::from(got) - want).abs() < 3e-7, "{}, {len}: {got}, not {want}", isa.name());
                 }
             }
+        }
+    }
+}
+
+/// Cache types that rotate promise the codes of the specification, so the bits must be its bits.
+#[test]
+fn hadamard_is_the_specification_to_the_bit() {
+    let mut random = Random(8);
+    for dim in [2, 4, 6, 8, 16, 20, 32, 48, 64, 80, 96, 128, 256] {
+        let head: Vec<f32> = (0..dim).map(|_| random.float() * 7.0).collect();
+        let mut want = head.clone();
+        model::kv::rotate(&mut want);
+        for (isa, kernels) in sets() {
+            let mut ours = head.clone();
+            ours.push(f32::NAN);
+            // SAFETY: the set is available; the head is `dim` long.
+            unsafe { (kernels.hadamard)(ours.as_mut_ptr(), dim) };
+            assert!(ours.pop().is_some_and(f32::is_nan), "written past the end");
+            assert!(same_bits(&ours, &want), "{}, {dim}", isa.name());
         }
     }
 }

@@ -114,6 +114,25 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe { Self::store_b(to.cast(), value) }
     }
     #[inline(always)]
+    unsafe fn store_low(to: *mut u8, value: Self::I) {
+        unsafe {
+            let low = _mm256_set1_epi32(0xff);
+            let words = _mm256_packus_epi32(_mm256_and_si256(value[0], low), _mm256_and_si256(value[1], low));
+            // Each half of a register packs its own: fours of the lanes in the order 0, 2, 1, 3.
+            let bytes = _mm256_packus_epi16(words, words);
+            let ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(ordered));
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(a: Self::F) -> f32 {
+        unsafe { sum(_mm256_add_ps(a[0], a[1])) }
+    }
+    #[inline(always)]
+    unsafe fn largest(a: Self::F) -> f32 {
+        unsafe { largest(_mm256_max_ps(a[0], a[1])) }
+    }
+    #[inline(always)]
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I {
         unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
     }
@@ -210,6 +229,28 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 dot(acc[1], _mm256_abs_epi8(w[1]), _mm256_sign_epi8(x, w[1])),
             ]
         }
+    }
+}
+
+/// Sum of eight lanes: halves are added until one is left.
+#[inline(always)]
+pub(super) unsafe fn sum(a: __m256) -> f32 {
+    // SAFETY: only called by implementations that have AVX.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+}
+
+/// Largest of eight lanes.
+#[inline(always)]
+pub(super) unsafe fn largest(a: __m256) -> f32 {
+    // SAFETY: only called by implementations that have AVX.
+    unsafe {
+        let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
 }
 

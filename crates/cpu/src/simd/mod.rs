@@ -64,6 +64,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn splat_i(value: i32) -> Self::I;
     unsafe fn load_i(from: *const i32) -> Self::I;
     unsafe fn store_i(to: *mut i32, value: Self::I);
+    /// The lowest byte of each lane: 16 bytes.
+    unsafe fn store_low(to: *mut u8, value: Self::I);
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn mul_i(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn to_f(a: Self::I) -> Self::F;
@@ -410,6 +412,10 @@ mod tests {
             assert_eq!(floats::<V>(|| V::exp2i(vi)), std::array::from_fn(|k| 2f32.powi(i[k])));
             assert_eq!(ints::<V>(|| V::add_i(vi, V::splat_i(3))), std::array::from_fn(|k| i[k] + 3));
             assert_eq!(ints::<V>(|| V::mul_i(vi, vi)), std::array::from_fn(|k| i[k] * i[k]));
+            let mut low = [7u8; 17];
+            V::store_low(low.as_mut_ptr(), V::load_i(i.map(|i| i * 0x0101_0101).as_ptr()));
+            assert_eq!(low[..16], i.map(|i| i as u8));
+            assert_eq!(low[16], 7, "more than sixteen bytes");
             let h: [u16; 16] = std::array::from_fn(|k| half::f16::from_f32(g[k]).to_bits());
             let back = floats::<V>(|| V::load_f16(h.as_ptr()));
             assert_eq!(back, std::array::from_fn(|k| half::f16::from_bits(h[k]).to_f32()));

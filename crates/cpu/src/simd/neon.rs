@@ -110,6 +110,26 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         zip([0, 4, 8, 12], value, |i, v| unsafe { vst1q_s32(to.add(i), v) });
     }
     #[inline(always)]
+    unsafe fn store_low(to: *mut u8, value: Self::I) {
+        unsafe {
+            let low = vcombine_s16(vmovn_s32(value[0]), vmovn_s32(value[1]));
+            let high = vcombine_s16(vmovn_s32(value[2]), vmovn_s32(value[3]));
+            vst1q_s8(to.cast(), vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(a: Self::F) -> f32 {
+        unsafe {
+            let four = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+    #[inline(always)]
+    unsafe fn largest(a: Self::F) -> f32 {
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(a[0], a[2]), vmaxq_f32(a[1], a[3]))) }
+    }
+    #[inline(always)]
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I {
         zip(a, b, |a, b| unsafe { vaddq_s32(a, b) })
     }

@@ -104,6 +104,11 @@ impl Simd for Scalar {
         unsafe { to.cast::<[i32; 16]>().write_unaligned(value) };
     }
     #[inline(always)]
+    unsafe fn store_low(to: *mut u8, value: [i32; 16]) {
+        // SAFETY: the caller gives 16 writable bytes.
+        unsafe { to.cast::<[u8; 16]>().write_unaligned(value.map(|lane| lane as u8)) };
+    }
+    #[inline(always)]
     unsafe fn add_i(a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         zip(a, b, i32::wrapping_add)
     }

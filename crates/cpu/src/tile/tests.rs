@@ -4,7 +4,7 @@ use crate::Isa;
 use crate::acts::{Act32, Act256};
 use crate::kernels::{Input, Kernels, Kind};
 use crate::matrix::Matrix;
-use crate::memory::Region;
+use crate::memory::{Pages, Region};
 use crate::pool::Pool;
 use crate::tile::{ROWS, Scratch, TOKENS};
 use gguf::{Gguf, Writer};
@@ -121,7 +121,7 @@ fn load(
     let tensor = file.tensor("w").expect("it was just written");
     let room = Matrix::room(range.len(), tensor.cols(), tensor.format, kernels);
     // A matrix is not always the first of the region.
-    let arena = Arc::new(Region::new("a test", 4096 + room).expect("a small region"));
+    let arena = Arc::new(Region::new("a test", 4096 + room, Pages::Huge).expect("a small region"));
     Matrix::load(file, tensor, order, range, kernels, pool, (arena, 4096))
 }
 
