@@ -3,6 +3,7 @@
 mod ahead;
 mod guard;
 mod schedule;
+mod slide;
 mod supply;
 
 use crate::Error;
@@ -467,14 +468,23 @@ impl Engine {
                 sequence.ids.push(token);
                 // The token just chosen would need a position.
                 end = finish;
-                if end.is_none() && sequence.ids.len() > self.context {
-                    generation.stopped = Some(Stopped::Context);
+                if end.is_none() && sequence.ids.len() > self.context && !self.slide(turn.slot) {
+                    self.stop(turn.slot, Stopped::Context);
                     end = Some(Finish::Length);
                 }
             }
             if let Some(finish) = end {
                 self.finish(turn.slot, finish, on);
             }
+        }
+    }
+
+    /// Notes what there is no more of for the generation in a slot.
+    fn stop(&mut self, slot: usize, stopped: Stopped) {
+        if let Some(sequence) = &mut self.slots[slot]
+            && let Some(generation) = &mut sequence.generation
+        {
+            generation.stopped = Some(stopped);
         }
     }
 

@@ -158,6 +158,8 @@ impl Words {
 /// What a device needs to choose as the sampler does.
 struct Remote {
     choosing: Choosing,
+    /// Room for the tokens that penalties count.
+    recent: Vec<u32>,
     /// Whether the device's random numbers and penalties are where the sampler's are.
     in_step: bool,
 }
@@ -258,7 +260,10 @@ impl Generation {
     pub(crate) fn meet(&mut self, chooser: Option<&mut dyn Chooser>) {
         if let Some(chooser) = chooser.filter(|_| !self.logprobs && self.constraint.is_none()) {
             let choosing = self.sampler.choosing();
-            self.remote = chooser.serves(&choosing).then_some(Remote { choosing, in_step: false });
+            self.remote = chooser.serves(&choosing).then(|| {
+                let recent = Vec::with_capacity(choosing.window);
+                Remote { choosing, recent, in_step: false }
+            });
         }
     }
 
@@ -267,12 +272,14 @@ impl Generation {
         self.remote.is_some() && self.wants_more()
     }
 
-    /// Tells the device how to choose in `slot`, if it does not know; `ids` are all tokens so far.
-    pub(crate) fn start(&mut self, chooser: &mut dyn Chooser, slot: usize, ids: &[u32]) -> Result<(), Lost> {
+    /// Tells the device how to choose in `slot`, if it does not know.
+    pub(crate) fn start(&mut self, chooser: &mut dyn Chooser, slot: usize) -> Result<(), Lost> {
         if let Some(remote) = self.remote.as_mut().filter(|remote| !remote.in_step) {
             remote.choosing.random = self.sampler.random();
-            let recent = ids.len().saturating_sub(remote.choosing.window);
-            chooser.start(slot, &remote.choosing, &ids[recent..])?;
+            // Not the sequence's last tokens: penalties remember what a full context had to forget.
+            remote.recent.clear();
+            self.sampler.recent().iter().for_each(|part| remote.recent.extend_from_slice(part));
+            chooser.start(slot, &remote.choosing, &remote.recent)?;
             remote.in_step = true;
         }
         Ok(())
@@ -378,7 +385,11 @@ impl Generation {
             finish,
             stopped: self.stopped.filter(|_| finish == Finish::Length),
             reused: self.reused,
-            prompt: self.prompt.min(cached.saturating_sub(self.reused)),
+            prompt: if self.prompt_known() {
+                self.prompt
+            } else {
+                self.prompt.min(cached.saturating_sub(self.reused))
+            },
             prompt_time: since(self.prompt_end.unwrap_or(now)),
             first: self.first.map(since),
             generated: self.generated,

@@ -64,7 +64,7 @@ impl Engine {
             if let Some(sequence) = &mut self.slots[turn.slot]
                 && let Some(generation) = &mut sequence.generation
             {
-                generation.start(chooser, turn.slot, &sequence.ids)?;
+                generation.start(chooser, turn.slot)?;
             }
         }
         chooser.begin(&self.batch)?;

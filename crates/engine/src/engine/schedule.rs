@@ -41,14 +41,12 @@ impl Engine {
                 }
                 let from = sequence.cached;
                 let to = self.reserve(slot, from + want);
-                let Some(sequence) = &mut self.slots[slot] else { continue };
                 if to == from {
-                    if let Some(generation) = &mut sequence.generation {
-                        generation.stopped = Some(Stopped::Pages);
-                    }
+                    self.stop(slot, Stopped::Pages);
                     self.finish(slot, Finish::Length, on);
                     continue;
                 }
+                let Some(sequence) = &self.slots[slot] else { continue };
                 let turn = Turn { slot, rows: to - from, logits: to == sequence.ids.len(), alive: true };
                 let tokens = sequence.ids[from..to].iter().zip(from as u32..);
                 self.batch.rows.extend(tokens.map(|(&token, position)| Row {

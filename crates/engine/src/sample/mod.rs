@@ -211,6 +211,11 @@ impl Sampler {
         self.accept(chosen.token);
     }
 
+    /// Tokens that penalties count, oldest first, in two parts.
+    pub fn recent(&self) -> [&[u32]; 2] {
+        self.penalty.as_ref().map_or([&[], &[]], Penalty::recent)
+    }
+
     /// Where the random numbers are.
     pub fn random(&self) -> [u64; 4] {
         self.rng.state()

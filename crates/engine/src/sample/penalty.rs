@@ -57,6 +57,12 @@ impl Penalty {
         self.window
     }
 
+    /// The tokens that count, oldest first, in two parts.
+    pub(super) fn recent(&self) -> [&[u32]; 2] {
+        let (newer, older) = self.ring.split_at(self.oldest);
+        [older, newer]
+    }
+
     /// Moves the window on by a token; one outside the vocabulary is ignored.
     pub(super) fn accept(&mut self, id: u32) {
         if id as usize >= self.counts.len() {
@@ -126,6 +132,7 @@ mod tests {
             for (i, &id) in ids.iter().enumerate() {
                 penalty.accept(id);
                 let recent = &ids[(i + 1).saturating_sub(window)..=i];
+                prop_assert_eq!(penalty.recent().concat(), recent);
                 let mut scores = [0f32; 12];
                 penalty.apply(&mut scores);
                 for id in 0..12 {
