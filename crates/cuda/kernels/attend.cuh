@@ -1,24 +1,21 @@
-// What both kernels of attention are made of: tiles of queries, and one warp's walk over pages of the cache.
+// What both kernels of attention are made of, whatever the cache holds: tiles of queries, and one warp's walk over
+// pages of the cache. kernels/attend has what differs: how queries are staged, how scores are made of a page's
+// keys and how its values are added up.
 //
-// A tile is up to 16 * TALL pairs (row of the step, query head) that share a slot and a KV head; they are the
-// rows of the products on tensor cores. For a page of 32 positions
-//   S = Q · Kᵀ        4 n-tiles of 8 positions, WIDTH / 16 k-steps, m16n8k16 in f16 with sums in f32
+// A tile is up to PAIRS pairs (row of the step, query head) that share a slot and a KV head. For a page of 32
+// positions
+//   S = Q · Kᵀ        on tensor cores, pairs are rows, four n-tiles of 8 positions
 //   P = 2^(S - top)   top is the largest score so far, sum the sum of P: the softmax goes along
 //   O = O · 2^(old top - top) + P · V
-// The scores are in base 2: scale · log2 e is folded into the queries before they are rounded to f16 (with a
-// cap, 2 · scale · log2 e / cap is).
+// The scores are in base 2: scale · log2 e is folded into the queries before they are rounded (with a cap,
+// 2 · scale · log2 e / cap is).
 //
-// Layout. Of a page's keys [32 positions][WIDTH], lane (g = lane/4, t = lane%4) takes the 16 bytes of
-// dimensions 32c + 8t.. of position 8(g/2) + 2j + g%2 for n-tile j: two k-steps of B whose dimensions are the
-// queries' 16 bytes at 32c + 8t, whatever their order. Column 2t + e of n-tile j is then position 8t + 2j + e,
-// so that lane t ends with the scores of positions 8t..8t+7, and they are, packed, the A fragments of P · V;
-// its B fragments are the 16 bytes of positions 8t..8t+7 of dimension 8n + g of the transposed values: 512
-// bytes in a row for a warp. No key or value passes through shared memory.
+// Column 2t + e of n-tile j is position 8t + 2j + e, so that lane (g = lane/4, t = lane%4) ends with the scores of
+// positions 8t..8t+7 for pairs 8r + g, r < ROWS; they are, packed, operands of P · V, whose other operand the lane
+// finds in 8 or 16 bytes of values of positions 8t..8t+7. No key or value passes through shared memory.
 //
-// A ring of DEPTH groups of four 16-byte loads a lane keeps DEPTH * 2 KiB under way in a warp, across pages.
-//
-// Error: P and Q are rounded to f16, 2^-11 of each; sums are in f32. Against exact attention over the same
-// f16 cache about 5e-4 of the root mean square of the output.
+// A ring of DEPTH groups of LOADS 16-byte loads a lane keeps DEPTH * LOADS * 512 bytes under way in a warp, across
+// pages; a page has GROUPS groups, one half of them keys.
 #pragma once
 #include "rope.cuh"
 
@@ -28,8 +25,8 @@ struct QueryTile {
 };
 
 // Buffers of both kernels. attend: grid (splits, kv_heads * chunks, tiles), prefill: (ceil(tiles / 4),
-// kv_heads * chunks); 128 threads; chunks = ceil(group / tile_heads), tile_heads = min(group, 16 * TALL),
-// group = heads / kv_heads. tile_rows is at most 16 * TALL / tile_heads (at least 1).
+// kv_heads * chunks); 128 threads; chunks = ceil(group / tile_heads), tile_heads = min(group, PAIRS),
+// group = heads / kv_heads. tile_rows is at most PAIRS / tile_heads (at least 1).
 struct AttendArgs {
     const float *q;        // [rows][heads * head_dim]
     const float *k, *v;    // [rows][kv_heads * head_dim], read if fused
@@ -56,7 +53,7 @@ struct Tile {
     u32 first, rows;       // rows of the step
     u32 heads;             // query heads of a row in this tile
     u32 kv_head, head;     // the first query head
-    u32 pairs;             // rows * heads, of at most 16 * TALL
+    u32 pairs;             // rows * heads, at most PAIRS
     u32 slot, low, high;   // positions of the first and the last row
     u32 start;             // the first position anyone sees
     u32 span;              // positions a row sees, or more than there are
@@ -67,13 +64,13 @@ constexpr u32 NOWHERE = 0xffffffffu;
 constexpr u32 ALL = 0x80000000u; // a window wider than any context
 constexpr float LOG2_E = 1.4426950408889634f;
 
-template <u32 TALL> DEVICE Tile tile_at(const AttendArgs &a, u32 index, u32 column) {
+template <u32 PAIRS> DEVICE Tile tile_at(const AttendArgs &a, u32 index, u32 column) {
     Tile tile;
     tile.first = a.tiles ? a.tiles[index].first : index * a.tile_rows;
     u32 left = a.rows - tile.first;
     tile.rows = a.tiles ? a.tiles[index].rows : left < a.tile_rows ? left : a.tile_rows;
     u32 group = a.heads / a.kv_heads;
-    u32 most = group < 16 * TALL ? group : 16 * TALL;
+    u32 most = group < PAIRS ? group : PAIRS;
     u32 chunks = (group + most - 1) / most;
     tile.kv_head = column / chunks;
     u32 skipped = column % chunks * most;
@@ -97,28 +94,20 @@ DEVICE bool wanted(const AttendArgs &a, const Tile &tile) {
     return vote(mine) != 0;
 }
 
-// Queries in shared memory, as the A fragments they will be: [m-tile][32 dimensions][k-step][lane] 16 bytes,
-// of which word i is of row g + 8 * (i % 2), dimensions 8t + 4 * k-step + 2 * (i / 2) and the one after.
-template <u32 WIDTH> DEVICE u32 query_half(u32 pair, u32 d) {
-    u32 m = pair / 16, g = pair % 8, high = pair / 8 % 2, t = d / 8 % 4, step = d / 4 % 2;
-    return (((m * (WIDTH / 32) + d / 32) * 2 + step) * 32 + 4 * g + t) * 8 + (d / 2 % 2 * 2 + high) * 2 + d % 2;
-}
-
 DEVICE float query_factor(const AttendArgs &a) { return a.cap > 0.0f ? 2.0f * LOG2_E * a.scale / a.cap : LOG2_E * a.scale; }
 
-// A tile in shared memory: its queries; the position of each pair's row, which only pages at the edge of what
-// is seen ask for; the tile itself, read again after the walk. Registers are short in between.
-template <u32 WIDTH, u32 TALL> DEVICE constexpr u32 staged_bytes() { return 16 * TALL * (2 * WIDTH + 4) + sizeof(Tile); }
-template <u32 WIDTH, u32 TALL> DEVICE u32 *seen_of(u16 *queries) { return reinterpret_cast<u32 *>(queries + 16 * TALL * WIDTH); }
-template <u32 WIDTH, u32 TALL> DEVICE Tile *tile_of(u16 *queries) {
-    return reinterpret_cast<Tile *>(seen_of<WIDTH, TALL>(queries) + 16 * TALL);
-}
+// A tile in shared memory: its queries, as K (of kernels/attend) lays them; the position of each pair's row, which
+// only pages at the edge of what is seen ask for; the tile itself, read again after the walk. Registers are short
+// in between.
+template <typename K> DEVICE constexpr u32 staged_bytes() { return K::QUERIES + 4 * K::PAIRS + sizeof(Tile); }
+template <typename K> DEVICE u32 *seen_of(u8 *staged) { return reinterpret_cast<u32 *>(staged + K::QUERIES); }
+template <typename K> DEVICE Tile *tile_of(u8 *staged) { return reinterpret_cast<Tile *>(seen_of<K>(staged) + K::PAIRS); }
 
 // What the tile is and what its pair `pair` sees, by one lane; pairs beyond the tile's see what its first row
 // sees.
-template <u32 WIDTH, u32 TALL> DEVICE void stage_tile(const AttendArgs &a, const Tile &tile, u32 pair, u16 *queries) {
-    seen_of<WIDTH, TALL>(queries)[pair] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
-    if (pair == 0) *tile_of<WIDTH, TALL>(queries) = tile;
+template <typename K> DEVICE void stage_tile(const AttendArgs &a, const Tile &tile, u32 pair, u8 *staged) {
+    seen_of<K>(staged)[pair] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
+    if (pair == 0) *tile_of<K>(staged) = tile;
 }
 
 DEVICE const float *query_at(const AttendArgs &a, const Tile &tile, u32 pair) {
@@ -126,42 +115,18 @@ DEVICE const float *query_at(const AttendArgs &a, const Tile &tile, u32 pair) {
     return a.q + (static_cast<u64>(row) * a.heads + head) * a.head_dim;
 }
 
-// One query by one warp, turned if fused; pairs beyond the tile's are zeros.
-template <u32 WIDTH> DEVICE void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u16 *queries) {
-    if (pair >= tile.pairs) {
-        UNROLL for (u32 d = 0; d < WIDTH; d += 32) queries[query_half<WIDTH>(pair, d + lane())] = 0;
-        return;
-    }
+// The query of a pair of the tile, turned if fused, by one warp.
+template <u32 WIDTH> DEVICE Head<WIDTH> query_head(const AttendArgs &a, const Tile &tile, u32 pair) {
     u64 row = tile.first + pair / tile.heads;
-    turn_head<WIDTH>(query_at(a, tile, pair), a.fused ? a.rope.q_norm : nullptr, a.rope.turns + row * 2 * a.rope.half,
-                     a.fused ? a.rope.half : 0, a.head_dim, a.rope.eps,
-                     [&](u32 d, float value) { queries[query_half<WIDTH>(pair, d)] = float_to_half(value * factor); });
-}
-
-// All queries of a tile by one warp, already turned: four dimensions a lane, eight loads under way.
-template <u32 WIDTH, u32 TALL> DEVICE void stage_queries(const AttendArgs &a, const Tile &tile, float factor, u16 *queries) {
-    constexpr u32 FOURS = WIDTH / 4, ITEMS = 16 * TALL * FOURS / 32, BATCH = 8;
-    static_assert(ITEMS % BATCH == 0, "whole batches");
-    NO_UNROLL for (u32 i = 0; i < ITEMS; i += BATCH) {
-        Floats4 q[BATCH];
-        UNROLL for (u32 j = 0; j < BATCH; j++) {
-            u32 item = (i + j) * 32 + lane(), pair = item / FOURS, d = item % FOURS * 4;
-            q[j] = {0.0f, 0.0f, 0.0f, 0.0f};
-            if (pair < tile.pairs && d < a.head_dim) q[j] = *reinterpret_cast<const Floats4 *>(query_at(a, tile, pair) + d);
-        }
-        UNROLL for (u32 j = 0; j < BATCH; j++) {
-            u32 item = (i + j) * 32 + lane();
-            u32 *to = reinterpret_cast<u32 *>(queries + query_half<WIDTH>(item / FOURS, item % FOURS * 4));
-            to[0] = floats_to_halves(q[j].x * factor, q[j].y * factor);
-            to[2] = floats_to_halves(q[j].z * factor, q[j].w * factor);
-        }
-    }
+    return turned_head<WIDTH>(query_at(a, tile, pair), a.fused ? a.rope.q_norm : nullptr, a.rope.turns + row * 2 * a.rope.half,
+                              a.fused ? a.rope.half : 0, a.head_dim, a.rope.eps);
 }
 
 // Where a lane finds keys and values of page after page.
 struct Pages {
     const u8 *keys;        // the lane's first 16 bytes in page 0 of the storage
     u32 values;            // bytes from the lane's keys to its values
+    u32 beside;            // bytes from the lane's keys, or values, to their scales
     u32 table;             // the slot's first entry
     u32 whole, end;        // from page `whole` to before page `end` every row sees all positions
 };
@@ -169,100 +134,75 @@ struct Pages {
 // The storage's number of the slot's page `page`, and the lane's keys there.
 DEVICE u32 entry_at(const AttendArgs &a, const Pages &pages, u32 page) { return a.cache.table[pages.table + page]; }
 DEVICE const u8 *keys_at(const AttendArgs &a, const Pages &pages, u32 entry) {
-    return pages.keys + static_cast<u64>(entry) * a.cache.page_stride * 2;
+    return pages.keys + static_cast<u64>(entry) * a.cache.page_stride;
 }
 
-template <u32 WIDTH> DEVICE Pages pages_of(const AttendArgs &a, const Tile &tile) {
-    u32 g = lane() / 4, t = lane() % 4;
-    u32 keys = (8 * (g / 2) + g % 2) * 2 * WIDTH + 16 * t, values = 64 * g + 16 * t;
+// A lane's keys are `keys` bytes into a block, its values `values`, and what lies beside both `beside`.
+DEVICE Pages pages_of(const AttendArgs &a, const Tile &tile, u32 block, u32 keys, u32 values, u32 beside) {
     Pages pages;
-    pages.keys = reinterpret_cast<const u8 *>(a.cache.pages) + tile.kv_head * PAGE * WIDTH * 2 + keys;
-    pages.values = a.kv_heads * PAGE * WIDTH * 2 + values - keys;
+    pages.keys = a.cache.pages + tile.kv_head * block + keys;
+    pages.values = a.kv_heads * block + values - keys;
+    pages.beside = beside - keys;
     pages.table = tile.slot * a.cache.table_stride;
     pages.whole = tile.high < tile.span ? 0 : (tile.high - tile.span) / PAGE + 1;
     pages.end = (tile.low + 1) / PAGE;
     return pages;
 }
 
-template <u32 DEPTH> struct Ring {
-    Words4 words[DEPTH][4];
+// What a warp has summed; index r of top and sum is pair 8r + g.
+template <typename K> struct Sums {
+    typename K::Out o;
+    float top[K::ROWS], sum[K::ROWS];
 };
 
-// Group `group` of a page: four n-tiles of 32 dimensions of the keys, then four n-tiles of the values.
-template <u32 WIDTH> DEVICE void load_group(Words4 (&to)[4], const u8 *keys, u32 values, u32 group) {
-    constexpr u32 CHUNKS = WIDTH / 32;
-    UNROLL for (u32 j = 0; j < 4; j++) {
-        const u8 *at = group < CHUNKS ? keys + group * 64 + j * 4 * WIDTH : keys + values + ((group - CHUNKS) * 4 + j) * 512;
-        to[j] = *reinterpret_cast<const Words4 *>(at);
-    }
-}
-
-// What a warp has summed; index 0 of the pairs of numbers is row g, 1 is row g + 8.
-template <u32 WIDTH, u32 TALL> struct Sums {
-    F32x4 o[TALL][WIDTH / 8];
-    float top[TALL][2], sum[TALL][2];
-};
-
-template <u32 WIDTH, u32 TALL> DEVICE void clear(Sums<WIDTH, TALL> &sums) {
-    UNROLL for (u32 m = 0; m < TALL; m++) {
-        UNROLL for (u32 n = 0; n < WIDTH / 8; n++) sums.o[m][n] = {0.0f, 0.0f, 0.0f, 0.0f};
+template <typename K> DEVICE void clear(Sums<K> &sums) {
+    K::clear(sums.o);
+    UNROLL for (u32 r = 0; r < K::ROWS; r++) {
         // Below every score, yet -inf minus it is -inf: a row that sees nothing of a page needs no case.
-        sums.top[m][0] = sums.top[m][1] = -1e30f;
-        sums.sum[m][0] = sums.sum[m][1] = 0.0f;
+        sums.top[r] = -1e30f;
+        sums.sum[r] = 0.0f;
     }
 }
 
-// The first DEPTH groups of page `page`.
-template <u32 WIDTH, u32 DEPTH> DEVICE void fill(const AttendArgs &a, Ring<DEPTH> &ring, const Pages &pages, u32 page) {
+// The first DEPTH groups of page `page`, and what lies beside its codes.
+template <typename K> DEVICE void fill(const AttendArgs &a, typename K::Ring &ring, const Pages &pages, u32 page) {
     const u8 *keys = keys_at(a, pages, entry_at(a, pages, page));
-    UNROLL for (u32 u = 0; u < DEPTH; u++) load_group<WIDTH>(ring.words[u], keys, pages.values, u);
+    UNROLL for (u32 u = 0; u < K::DEPTH; u++) K::load_group(ring, u, keys, pages, u);
+    K::load_beside_keys(ring, keys, pages);
+    if (!K::LATE) K::load_beside_values(ring, keys, pages);
 }
 
 // Pages first, first + step, .. before `end`; the ring holds the beginning of the first, which is before `end`.
-template <u32 WIDTH, u32 TALL, u32 DEPTH>
-DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring, const Pages &pages, u16 *staged, u32 first, u32 end, u32 step) {
-    constexpr u32 CHUNKS = WIDTH / 32;
-    const Words4 *queries = reinterpret_cast<const Words4 *>(staged) + lane();
-    const u32 *seen = seen_of<WIDTH, TALL>(staged);
-    const Tile *tile = tile_of<WIDTH, TALL>(staged);
+template <typename K>
+DEVICE void walk(const AttendArgs &a, Sums<K> &sums, typename K::Ring &ring, const Pages &pages, u8 *staged, u32 first, u32 end, u32 step) {
+    constexpr u32 ROWS = K::ROWS, GROUPS = K::GROUPS, DEPTH = K::DEPTH;
+    static_assert(GROUPS % DEPTH == 0, "a group has the same place in the ring in every page");
+    const u32 *seen = seen_of<K>(staged);
+    const Tile *tile = tile_of<K>(staged);
     const u8 *keys = keys_at(a, pages, entry_at(a, pages, first));
     u32 following = first + step < end ? entry_at(a, pages, first + step) : 0;
     NO_UNROLL for (u32 page = first; page < end; page += step) {
         bool more = page + step < end;
         // Group u is used up: the one that comes DEPTH later takes its place.
         auto refill = [&](u32 u) {
-            if (u + DEPTH == 2 * CHUNKS) {
+            if (u + DEPTH == GROUPS) {
                 keys = keys_at(a, pages, following);
                 following = page + 2 * step < end ? entry_at(a, pages, page + 2 * step) : 0;
             }
-            if (u + DEPTH < 2 * CHUNKS || more) load_group<WIDTH>(ring.words[u % DEPTH], keys, pages.values, (u + DEPTH) % (2 * CHUNKS));
+            if (u + DEPTH < GROUPS || more) K::load_group(ring, u % DEPTH, keys, pages, (u + DEPTH) % GROUPS);
         };
 
-        F32x4 s[TALL][4];
-        UNROLL for (u32 m = 0; m < TALL; m++) {
-            UNROLL for (u32 j = 0; j < 4; j++) s[m][j] = {0.0f, 0.0f, 0.0f, 0.0f};
-        }
-        UNROLL for (u32 u = 0; u < CHUNKS; u++) {
-            Words4(&k)[4] = ring.words[u % DEPTH];
-            UNROLL for (u32 m = 0; m < TALL; m++) {
-                Words4 q = queries[(m * CHUNKS + u) * 64], r = queries[(m * CHUNKS + u) * 64 + 32];
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], q.x, q.y, q.z, q.w, k[j].x, k[j].y);
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(s[m][j], r.x, r.y, r.z, r.w, k[j].z, k[j].w);
-            }
-            refill(u);
-        }
+        float s[ROWS][8];
+        K::scores(ring, staged, s, refill);
+        // With half a page under way, or less, `keys` are still this page's.
+        if (more) K::load_beside_keys(ring, DEPTH > GROUPS / 2 ? keys : keys_at(a, pages, following), pages);
+        if (K::LATE) K::load_beside_values(ring, keys, pages);
 
         if (a.cap > 0.0f) {
             float all = a.cap * LOG2_E;
-            UNROLL for (u32 m = 0; m < TALL; m++) {
-                UNROLL for (u32 j = 0; j < 4; j++) {
-                    F32x4 &x = s[m][j];
-                    // tanh(y) = 1 - 2 / (2^(2 y log2 e) + 1), exact at both ends.
-                    x.x = all - 2.0f * all * reciprocal_fast(exp2_fast(x.x) + 1.0f);
-                    x.y = all - 2.0f * all * reciprocal_fast(exp2_fast(x.y) + 1.0f);
-                    x.z = all - 2.0f * all * reciprocal_fast(exp2_fast(x.z) + 1.0f);
-                    x.w = all - 2.0f * all * reciprocal_fast(exp2_fast(x.w) + 1.0f);
-                }
+            UNROLL for (u32 r = 0; r < ROWS; r++) {
+                // tanh(y) = 1 - 2 / (2^(2 y log2 e) + 1), exact at both ends.
+                UNROLL for (u32 i = 0; i < 8; i++) s[r][i] = all - 2.0f * all * reciprocal_fast(exp2_fast(s[r][i]) + 1.0f);
             }
         }
         // A page that not every row sees all of; what is in the cache there may be anything, so that values
@@ -270,86 +210,45 @@ DEVICE void walk(const AttendArgs &a, Sums<WIDTH, TALL> &sums, Ring<DEPTH> &ring
         bool edge = page < pages.whole || page >= pages.end;
         if (edge) {
             u32 at = page * PAGE + 8 * (lane() % 4), span = a.window ? a.window : ALL;
-            UNROLL for (u32 m = 0; m < TALL; m++) {
-                u32 row = 16 * m + lane() / 4, before = seen[row] - at, above = seen[row + 8] - at;
-                UNROLL for (u32 j = 0; j < 4; j++) {
-                    // Positions after a row's own wrap to more than any span.
-                    u32 low = before - 2 * j, high = above - 2 * j;
-                    float hidden = bits_to_float(0xff800000u);
-                    s[m][j].x = low < span ? s[m][j].x : hidden;
-                    s[m][j].y = low - 1 < span ? s[m][j].y : hidden;
-                    s[m][j].z = high < span ? s[m][j].z : hidden;
-                    s[m][j].w = high - 1 < span ? s[m][j].w : hidden;
-                }
+            UNROLL for (u32 r = 0; r < ROWS; r++) {
+                // Positions after a row's own wrap to more than any span.
+                u32 before = seen[8 * r + lane() / 4] - at;
+                UNROLL for (u32 i = 0; i < 8; i++) s[r][i] = before - i < span ? s[r][i] : bits_to_float(0xff800000u);
             }
         }
 
-        u32 p[TALL][2][4];
-        float keep[TALL][2];
+        float keep[ROWS];
         bool moved = false;
-        UNROLL for (u32 m = 0; m < TALL; m++) {
-            float low = sums.top[m][0], high = sums.top[m][1];
-            UNROLL for (u32 j = 0; j < 4; j++) {
-                low = fmaxf(low, fmaxf(s[m][j].x, s[m][j].y));
-                high = fmaxf(high, fmaxf(s[m][j].z, s[m][j].w));
-            }
-            low = fmaxf(low, shfl_xor(low, 1));
-            high = fmaxf(high, shfl_xor(high, 1));
-            low = fmaxf(low, shfl_xor(low, 2));
-            high = fmaxf(high, shfl_xor(high, 2));
-            moved = moved || low != sums.top[m][0] || high != sums.top[m][1];
-            keep[m][0] = sums.top[m][0] - low;
-            keep[m][1] = sums.top[m][1] - high;
-            sums.top[m][0] = low;
-            sums.top[m][1] = high;
+        UNROLL for (u32 r = 0; r < ROWS; r++) {
+            float top = sums.top[r];
+            UNROLL for (u32 i = 0; i < 8; i += 2) top = fmaxf(top, fmaxf(s[r][i], s[r][i + 1]));
+            top = fmaxf(top, shfl_xor(top, 1));
+            top = fmaxf(top, shfl_xor(top, 2));
+            moved = moved || top != sums.top[r];
+            keep[r] = sums.top[r] - top;
+            sums.top[r] = top;
         }
         // After a few pages the largest score is rarely a new one.
         if (vote(moved)) {
-            UNROLL for (u32 m = 0; m < TALL; m++) {
-                float low = exp2_fast(keep[m][0]), high = exp2_fast(keep[m][1]);
-                sums.sum[m][0] *= low;
-                sums.sum[m][1] *= high;
-                UNROLL for (u32 n = 0; n < WIDTH / 8; n++) {
-                    sums.o[m][n].x *= low;
-                    sums.o[m][n].y *= low;
-                    sums.o[m][n].z *= high;
-                    sums.o[m][n].w *= high;
-                }
+            UNROLL for (u32 r = 0; r < ROWS; r++) {
+                keep[r] = exp2_fast(keep[r]);
+                sums.sum[r] *= keep[r];
+            }
+            K::rescale(sums.o, keep);
+        }
+        UNROLL for (u32 r = 0; r < ROWS; r++) {
+            UNROLL for (u32 i = 0; i < 8; i += 2) {
+                s[r][i] = exp2_fast(s[r][i] - sums.top[r]);
+                s[r][i + 1] = exp2_fast(s[r][i + 1] - sums.top[r]);
+                sums.sum[r] += s[r][i] + s[r][i + 1];
             }
         }
-        UNROLL for (u32 m = 0; m < TALL; m++) {
-            UNROLL for (u32 j = 0; j < 4; j++) {
-                float x = exp2_fast(s[m][j].x - sums.top[m][0]), y = exp2_fast(s[m][j].y - sums.top[m][0]);
-                float z = exp2_fast(s[m][j].z - sums.top[m][1]), w = exp2_fast(s[m][j].w - sums.top[m][1]);
-                sums.sum[m][0] += x + y;
-                sums.sum[m][1] += z + w;
-                p[m][j / 2][j % 2 * 2] = floats_to_halves(x, y);
-                p[m][j / 2][j % 2 * 2 + 1] = floats_to_halves(z, w);
-            }
-        }
-
-        UNROLL for (u32 u = CHUNKS; u < 2 * CHUNKS; u++) {
-            Words4(&v)[4] = ring.words[u % DEPTH];
-            if (edge) {
-                u32 take[4], start = tile->start, count = tile->high - start + 1;
-                UNROLL for (u32 j = 0; j < 4; j++) {
-                    u32 here = page * PAGE + 8 * (lane() % 4) + 2 * j - start;
-                    take[j] = (here < count ? 0xffffu : 0) | (here + 1 < count ? 0xffff0000u : 0);
-                }
-                UNROLL for (u32 j = 0; j < 4; j++) v[j] = {v[j].x & take[0], v[j].y & take[1], v[j].z & take[2], v[j].w & take[3]};
-            }
-            UNROLL for (u32 m = 0; m < TALL; m++) {
-                F32x4 *o = &sums.o[m][4 * (u - CHUNKS)];
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][0][0], p[m][0][1], p[m][0][2], p[m][0][3], v[j].x, v[j].y);
-                UNROLL for (u32 j = 0; j < 4; j++) mma_f16(o[j], p[m][1][0], p[m][1][1], p[m][1][2], p[m][1][3], v[j].z, v[j].w);
-            }
-            refill(u);
-        }
+        K::add_values(ring, sums.o, s, edge, page, tile, refill);
+        if (!K::LATE && more) K::load_beside_values(ring, keys, pages);
     }
-    UNROLL for (u32 m = 0; m < TALL; m++) {
-        UNROLL for (u32 h = 0; h < 2; h++) {
-            sums.sum[m][h] += shfl_xor(sums.sum[m][h], 1);
-            sums.sum[m][h] += shfl_xor(sums.sum[m][h], 2);
-        }
+    UNROLL for (u32 r = 0; r < ROWS; r++) {
+        sums.sum[r] += shfl_xor(sums.sum[r], 1);
+        sums.sum[r] += shfl_xor(sums.sum[r], 2);
     }
+    K::finish(sums);
 }

@@ -7,13 +7,12 @@
 constexpr u32 PAGE = 32;
 
 // The storage of a group of layers, seen from one layer: page p begins at pages + p * page_stride and holds
-// f16 [2][kv_heads][32 * width]: keys as [32 positions][width], then values transposed, [width][32 positions].
-// `width` is head_dim rounded up to a size attend exists for. Positions 32i.. of slot s lie in the page
-// table[s * table_stride + i]. 24 bytes.
+// blocks [keys, values][kv_heads], each of all positions of one head; kernels/kv says what is in a block.
+// Positions 32i.. of slot s lie in the page table[s * table_stride + i]. 24 bytes.
 struct Cache {
-    u16 *pages;
+    u8 *pages;
     const u32 *table;
-    u32 page_stride;  // halves
+    u32 page_stride;  // bytes
     u32 table_stride; // pages
 };
 
@@ -25,18 +24,40 @@ struct Rope {
     float eps;                    // of the norms
 };
 
-// The keys of one KV head in the page that holds `position`; its values are kv_heads * 32 * width further.
-DEVICE u16 *page_of(const Cache &cache, u32 slot, u32 position, u32 kv_head, u32 width) {
+// The block of keys of one KV head in the page that holds `position`; its values are kv_heads * block further.
+DEVICE u8 *page_of(const Cache &cache, u32 slot, u32 position, u32 kv_head, u32 block) {
     u32 page = cache.table[static_cast<u64>(slot) * cache.table_stride + position / PAGE];
-    return cache.pages + static_cast<u64>(page) * cache.page_stride + kv_head * PAGE * width;
+    return cache.pages + static_cast<u64>(page) * cache.page_stride + kv_head * block;
 }
 
-// put(d, value) for all d < WIDTH of a head x[head_dim] at `turn` = its row's [half][2]: RMS norm if there is
-// one, rotation, zeros from head_dim on. All loads come first, so that x may be where put writes, and all of
-// them are under way at once. The same sums in the same order whatever WIDTH is.
-template <u32 WIDTH, typename Put>
-DEVICE void turn_head(const float *x, const float *norm, const float *turn, u32 half, u32 head_dim, float eps, Put put) {
-    constexpr u32 PAIRS = (WIDTH / 2 + 31) / 32, REST = WIDTH / 32;
+// A head of up to WIDTH elements in a warp's registers.
+template <u32 WIDTH> struct Head {
+    static constexpr u32 PAIRS = (WIDTH / 2 + 31) / 32, REST = WIDTH / 32;
+    float low[PAIRS], high[PAIRS], rest[REST];
+    u32 half;
+
+    // put(d, value) for all d < WIDTH, by the lane that has it.
+    template <typename Put> METHOD void each(Put put) const {
+        UNROLL for (u32 j = 0; j < PAIRS; j++) {
+            u32 i = lane() + 32 * j;
+            if (i < half) {
+                put(i, low[j]);
+                put(i + half, high[j]);
+            }
+        }
+        UNROLL for (u32 j = 0; j < REST; j++) {
+            u32 d = 2 * half + lane() + 32 * j;
+            if (d < WIDTH) put(d, rest[j]);
+        }
+    }
+};
+
+// The head x[head_dim] at `turn` = its row's [half][2]: RMS norm if there is one, rotation, zeros from head_dim
+// on. All loads come first, so that x may be where the result goes, and all of them are under way at once. The
+// same sums in the same order whatever WIDTH is.
+template <u32 WIDTH>
+DEVICE Head<WIDTH> turned_head(const float *x, const float *norm, const float *turn, u32 half, u32 head_dim, float eps) {
+    constexpr u32 PAIRS = Head<WIDTH>::PAIRS, REST = Head<WIDTH>::REST;
     float low[PAIRS], high[PAIRS], rest[REST], weight_low[PAIRS], weight_high[PAIRS], weight_rest[REST];
     Floats2 angle[PAIRS];
     UNROLL for (u32 j = 0; j < PAIRS; j++) {
@@ -65,15 +86,12 @@ DEVICE void turn_head(const float *x, const float *norm, const float *turn, u32 
         UNROLL for (u32 j = 0; j < REST; j++) rest[j] = rest[j] * factor * weight_rest[j];
     }
     sync_warp();
+    Head<WIDTH> head;
+    head.half = half;
     UNROLL for (u32 j = 0; j < PAIRS; j++) {
-        u32 i = lane() + 32 * j;
-        if (i < half) {
-            put(i, fmaf(low[j], angle[j].x, -(high[j] * angle[j].y)));
-            put(i + half, fmaf(low[j], angle[j].y, high[j] * angle[j].x));
-        }
+        head.low[j] = fmaf(low[j], angle[j].x, -(high[j] * angle[j].y));
+        head.high[j] = fmaf(low[j], angle[j].y, high[j] * angle[j].x);
     }
-    UNROLL for (u32 j = 0; j < REST; j++) {
-        u32 d = 2 * half + lane() + 32 * j;
-        if (d < WIDTH) put(d, rest[j]);
-    }
+    UNROLL for (u32 j = 0; j < REST; j++) head.rest[j] = rest[j];
+    return head;
 }

@@ -5,7 +5,7 @@ use crate::driver::Device;
 use crate::tile::COLS;
 use model::Error;
 use model::plan::{Buf, Plan};
-use model::runner::{KvType, LoadOptions, PAGE};
+use model::runner::{LoadOptions, PAGE};
 
 /// Angles of rotations are exact below this, in radians.
 const MOST_ANGLE: f64 = (1 << 20) as f64;
@@ -19,7 +19,7 @@ const SHARED_BESIDE: usize = 8 << 10;
 /// Refuses by name what kernels cannot run; gives the padded width of a head.
 pub(crate) fn runnable(plan: &Plan, options: &LoadOptions, device: &Device) -> Result<usize, Error> {
     let refuse = |what: String| Err(Error::Backend { backend: "cuda", what });
-    if options.kv != KvType::F16 {
+    if !rope::TYPES.contains(&options.kv) {
         return refuse(format!("a cache in {}", options.kv.name()));
     }
     let shape = &plan.shape;

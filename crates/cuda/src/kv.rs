@@ -1,10 +1,10 @@
 //! The cache on the device: pages of each group, and the tables that say which page holds what.
 //!
-//! A page is [`PAGE`] positions of every layer of its group; storage is f16
-//! `[layer][page][K, V][kv_heads][32 · hdp]`, keys `[32][hdp]`, values transposed `[hdp][32]`; `hdp` is the head's
-//! width rounded up to one that kernels know, its padding zero. Layers are outermost because a kernel reads one
-//! layer of all pages: pages of one sequence then mostly lie side by side. Tables are u32 `[slot][group][pages]`; the host keeps the same in pinned memory and
-//! copies what changed at the start of the next step.
+//! A page is [`PAGE`] positions of every layer of its group; storage is `[layer][page][K, V][kv_heads]` blocks of
+//! all positions of a head, whose width is rounded up to one that kernels know; `kernels/kv` says what is in a
+//! block. Layers are outermost because a kernel reads one layer of all pages: pages of one sequence then mostly
+//! lie side by side. Tables are u32 `[slot][group][pages]`; the host keeps the same in pinned memory and copies
+//! what changed at the start of the next step.
 
 use crate::driver::{Block, Context, Error, Pinned, Stream};
 use model::Plan;
@@ -14,9 +14,9 @@ use std::ops::Range;
 /// Sizes of the cache, known before anything is allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Halves of a page, all layers together, by group.
+    /// Bytes of a page, all layers together, by group.
     pub(crate) page: Vec<usize>,
-    /// Halves of one layer of a page.
+    /// Bytes of one layer of a page.
     pub(crate) layer: usize,
     /// Pages of each group.
     pub(crate) counts: Vec<usize>,
@@ -31,7 +31,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Of `plan` with `options`; `head` is the padded width.
     pub(crate) fn new(plan: &Plan, options: &LoadOptions, head: usize) -> Shape {
-        let layer = 2 * plan.shape.kv_heads * PAGE * head;
+        let layer = 2 * plan.shape.kv_heads * PAGE * options.kv.head_bytes(head);
         let mut homes = vec![(0, 0); plan.shape.layers];
         for (g, group) in plan.kv.iter().enumerate() {
             for (place, &layer) in group.layers.iter().enumerate() {
@@ -45,7 +45,7 @@ impl Shape {
 
     /// Bytes of a group's pages.
     pub(crate) fn group_bytes(&self, group: usize) -> u64 {
-        (self.page[group] * self.counts[group] * 2) as u64
+        self.page[group] as u64 * self.counts[group] as u64
     }
 
     /// Bytes of all pages.
@@ -189,12 +189,12 @@ impl Kv {
 
     /// Bytes of one layer of a page.
     fn layer_bytes(&self) -> usize {
-        self.shape.layer * 2
+        self.shape.layer
     }
 
     /// Bytes of a page, all layers together.
     pub(crate) fn page_bytes(&self, group: usize) -> usize {
-        self.shape.page[group] * 2
+        self.shape.page[group]
     }
 
     /// Where the layers of a page lie, in bytes from the group's start.

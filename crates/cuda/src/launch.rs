@@ -215,7 +215,7 @@ impl Binder<'_> {
                 };
                 (GateArgs::KERNEL, Work::Gate(args))
             }
-            Step::Store(store) => (RopeStoreArgs::KERNEL, Work::Store(self.store(regime, store))),
+            Step::Store(store) => (self.store_kernel(), Work::Store(self.store(regime, store))),
             Step::Attend { attend, store, staged } => {
                 let work = self.attend(regime, attend, store.as_ref(), *staged, next.is_none());
                 (self.design.splits.attention.kernel(work.kind), Work::Attend(work))
@@ -318,15 +318,19 @@ impl Binder<'_> {
         let (group, place) = shape.homes[layer];
         let groups = shape.page.len();
         Cache {
-            pages: self.kv.pages(group) + (2 * place * shape.layer * shape.counts[group]) as u64,
+            pages: self.kv.pages(group) + (place * shape.layer * shape.counts[group]) as u64,
             table: self.buffers.address(Name::Tables) + (4 * group * shape.pages) as u64,
             page_stride: shape.layer as u32,
             table_stride: (groups * shape.pages) as u32,
         }
     }
 
+    fn store_kernel(&self) -> &'static str {
+        RopeStoreArgs::kernel(self.design.splits.attention.kv)
+    }
+
     fn store(&self, regime: Regime, store: &lower::Store) -> RopeStoreArgs {
-        let Attention { heads, kv_heads, head_dim } = self.design.splits.attention;
+        let Attention { heads, kv_heads, head_dim, .. } = self.design.splits.attention;
         RopeStoreArgs {
             q: self.buffers.place(Place::Q),
             k: self.buffers.place(Place::K),
@@ -352,7 +356,7 @@ impl Binder<'_> {
         staged: bool,
         last: bool,
     ) -> Attend {
-        let Attention { heads, kv_heads, head_dim } = self.design.splits.attention;
+        let Attention { heads, kv_heads, head_dim, .. } = self.design.splits.attention;
         let halves = staged.then(|| self.buffers.address(Name::Stage(Stage::Attended)));
         let args = AttendArgs {
             q: self.buffers.place(Place::Q),

@@ -60,8 +60,7 @@ pub(crate) const MIN_PAGES: usize = 4;
 
 impl Splits {
     pub(crate) fn new(plan: &Plan, options: &LoadOptions, sms: u32) -> Splits {
-        let shape = &plan.shape;
-        let attention = Attention { heads: shape.heads, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
+        let attention = Attention::of(plan, options.kv);
         let windows = plan.ops.iter().filter_map(|op| match op {
             Op::Attend { window, .. } => {
                 Some(window.map_or(options.pages, |window| window.div_ceil(PAGE) + 1))

@@ -341,8 +341,7 @@ impl CudaRunner {
 
     /// Most rows of a tile of attention.
     fn tile_rows(&self, regime: Regime) -> usize {
-        let shape = &self.plan.shape;
-        let attention = Attention { heads: shape.heads, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
+        let attention = Attention::of(&self.plan, self.options.kv);
         attention.tile_rows(if regime == Regime::Many { Kind::Prefill } else { Kind::Attend })
     }
 

@@ -4,9 +4,10 @@
 mod common;
 
 use common::{deal, device, load, options, run};
+use cuda::args::rope::{TYPES, width};
 use cuda::{Cuda, CudaOptions};
 use gguf::Gguf;
-use model::runner::{KvType, LoadOptions};
+use model::runner::{LoadOptions, PAGE};
 use model::{Batch, Device, Error, Plan, Row};
 use quant::Format;
 use std::process::Command;
@@ -59,14 +60,17 @@ fn count() {
         let device = device(fuse, true).expect("the parent found it");
         for tiny in models() {
             let (file, plan) = model(&tiny);
-            for rows in [1, 5, 40] {
-                let options =
-                    LoadOptions { rows, logit_rows: 3, slots: 2, pages: 7, kv: KvType::F16, threads: 1 };
+            for (rows, kv) in [1, 5, 40].into_iter().flat_map(|rows| TYPES.map(|kv| (rows, kv))) {
+                let options = LoadOptions { rows, logit_rows: 3, slots: 2, pages: 7, kv, threads: 1 };
                 let before = device.free().expect("the emulator");
                 let cost = device.cost(&plan, &options).expect("a tiny model");
                 let mut runner = load(&device, &file, &plan, &options);
                 let taken = before - device.free().expect("the emulator");
                 assert_eq!(runner.memory(), cost);
+                let head = kv.head_bytes(width(plan.shape.head_dim).expect("a size there is"));
+                let pages = plan.kv.iter().map(|g| g.layers.len() * options.group_pages(g.window));
+                let positions = pages.sum::<usize>() * PAGE;
+                assert_eq!(cost.kv, (2 * plan.shape.kv_heads * head * positions) as u64);
                 // The emulated board is integrated: pinned memory is its own.
                 let pinned = device.pinned(&plan, &options).expect("a tiny model");
                 assert_eq!(taken, cost.total() + pinned, "{} of {rows} rows", tiny.family);

@@ -1,8 +1,10 @@
 //! Mirrors of `kernels/attend.cuh`, and the launches of attention.
 
 use super::common::Address;
-use super::rope::{Cache, Rope, WIDTHS, width};
+use super::rope::{Cache, Rope, WIDTHS, index, width};
 use crate::driver::{Args, Launch, Plain};
+use model::Plan;
+use model::runner::KvType;
 
 /// Rows `first`.. of the step, all of one slot and at consecutive positions.
 #[repr(C)]
@@ -99,12 +101,20 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Width of a head; [`width`] knows it.
     pub head_dim: usize,
+    /// Type of the cache, one of [`super::rope::TYPES`].
+    pub kv: KvType,
 }
 
 /// Warps of a block.
 const WARPS: usize = 4;
 
 impl Attention {
+    /// Of a plan.
+    pub fn of(plan: &Plan, kv: KvType) -> Attention {
+        let shape = &plan.shape;
+        Attention { heads: shape.heads, kv_heads: shape.kv_heads, head_dim: shape.head_dim, kv }
+    }
+
     /// Width of a head in the cache.
     fn width(&self) -> usize {
         width(self.head_dim).expect("head sizes are checked when a model is loaded")
@@ -116,7 +126,11 @@ impl Attention {
 
     /// Pairs (row, head) of a tile.
     fn pairs(&self, kind: Kind) -> usize {
-        if kind == Kind::Prefill && self.width() < 256 { 32 } else { 16 }
+        match kind {
+            Kind::Prefill if self.width() < 256 => 32,
+            Kind::Attend if self.kv != KvType::F16 => 8,
+            _ => 16,
+        }
     }
 
     fn group(&self) -> usize {
@@ -136,10 +150,22 @@ impl Attention {
     /// The kernel's name.
     pub fn kernel(&self, kind: Kind) -> &'static str {
         let names = match kind {
-            Kind::Attend => ["attend_32", "attend_64", "attend_96", "attend_128", "attend_256"],
-            Kind::Prefill => ["prefill_32", "prefill_64", "prefill_96", "prefill_128", "prefill_256"],
+            Kind::Attend => [
+                ["attend_32", "attend_64", "attend_96", "attend_128", "attend_256"],
+                ["attend_int8_32", "attend_int8_64", "attend_int8_96", "attend_int8_128", "attend_int8_256"],
+            ],
+            Kind::Prefill => [
+                ["prefill_32", "prefill_64", "prefill_96", "prefill_128", "prefill_256"],
+                [
+                    "prefill_int8_32",
+                    "prefill_int8_64",
+                    "prefill_int8_96",
+                    "prefill_int8_128",
+                    "prefill_int8_256",
+                ],
+            ],
         };
-        names[self.index()]
+        names[index(self.kv)][self.index()]
     }
 
     /// Floats of [`AttendArgs::partials`] for `tiles` tiles of at most `tile_rows` rows and `splits` splits.
@@ -156,13 +182,18 @@ impl Attention {
     /// Blocks of [`Kind::Attend`] that a multiprocessor holds at a time, by its 65536 registers. More blocks in
     /// all than fit at once take twice as long.
     pub fn resident(&self) -> usize {
-        if self.width() < 128 { 3 } else { 2 }
+        match (self.kv, self.width()) {
+            (KvType::F16, 0..128) => 3,
+            (KvType::F16, _) | (_, 256) => 2,
+            (_, 96..=128) => 3,
+            _ => 4,
+        }
     }
 
     /// Pairs of a tile of `tile_rows` rows.
     fn most_pairs(&self, tile_rows: usize) -> usize {
-        let group = self.group();
-        if group < 16 { group * tile_rows } else { 16 }
+        let (group, most) = (self.group(), self.pairs(Kind::Attend));
+        if group < most { group * tile_rows } else { most }
     }
 
     /// The launch of [`Kind::Attend`] with `splits` blocks a tile.
@@ -191,8 +222,10 @@ impl Attention {
         }
     }
 
-    /// Bytes of a tile in shared memory: queries, a position for each, what describes the tile.
+    /// Bytes of a tile in shared memory: queries and what belongs to each, a position for each, what describes
+    /// the tile.
     fn staged_bytes(&self, kind: Kind) -> usize {
-        self.pairs(kind) * (2 * self.width() + 4) + 48
+        let beside = if self.kv == KvType::F16 { 0 } else { 4 };
+        self.pairs(kind) * (2 * self.width() + beside + 4) + 48
     }
 }

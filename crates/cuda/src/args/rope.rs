@@ -2,6 +2,7 @@
 
 use super::common::Address;
 use crate::driver::{Args, Launch};
+use model::runner::KvType;
 
 /// Widths of a head that attention is compiled for.
 pub const WIDTHS: [usize; 5] = [32, 64, 96, 128, 256];
@@ -12,8 +13,17 @@ pub fn width(head_dim: usize) -> Option<usize> {
     WIDTHS.into_iter().find(|&width| head_dim.is_multiple_of(8) && head_dim > 0 && head_dim <= width)
 }
 
+/// Types of cache there are kernels for.
+pub const TYPES: [KvType; 2] = [KvType::F16, KvType::Int8];
+
+/// Which of [`TYPES`] it is.
+pub(crate) fn index(kv: KvType) -> usize {
+    TYPES.iter().position(|&of| of == kv).expect("types of caches are checked when a model is loaded")
+}
+
 /// The storage of a group of layers, seen from one layer: page p begins at `pages` + p · `page_stride` and
-/// holds f16 `[2][kv_heads][32 · width]`, keys as `[32][width]`, then values transposed, `[width][32]`.
+/// holds blocks `[keys, values][kv_heads]` of 32 · [`KvType::head_bytes`] bytes each; `kernels/kv` says what is in
+/// one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cache {
@@ -21,7 +31,7 @@ pub struct Cache {
     pub pages: Address,
     /// u32 `[slot][table_stride]`: the page of positions 32i.. of a slot.
     pub table: Address,
-    /// Halves from one page to the next, a multiple of 8.
+    /// Bytes from one page to the next, a multiple of 16.
     pub page_stride: u32,
     /// Entries from one slot to the next.
     pub table_stride: u32,
@@ -43,7 +53,7 @@ pub struct Rope {
     pub eps: f32,
 }
 
-/// Argument of `rope_store`: q = turn(norm(q)) in place, K page = f16(turn(norm(k))), V page = f16(v).
+/// Argument of `rope_store`: q = turn(norm(q)) in place, K page = codes of turn(norm(k)), V page = codes of v.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RopeStoreArgs {
@@ -80,7 +90,12 @@ unsafe impl Args for RopeStoreArgs {}
 
 impl RopeStoreArgs {
     /// The kernel's name.
-    pub const KERNEL: &str = "rope_store";
+    ///
+    /// # Panics
+    /// For a type of cache that there are no kernels for.
+    pub fn kernel(kv: KvType) -> &'static str {
+        ["rope_store", "rope_store_int8"][index(kv)]
+    }
 
     /// The launch: a warp for each head of each row.
     pub fn launch(&self) -> Launch {

@@ -1,12 +1,11 @@
 //! A case of attention: its numbers, its cache, what should come out, and its buffers on a device.
 
+use crate::page::{Layout, PAGE};
 use cuda::args::attend::{AttendArgs, Attention, Kind};
 use cuda::args::rope::{Cache, Rope, RopeStoreArgs, width};
 use cuda::driver::Block;
 use cuda::lab::Lab;
-use half::f16;
-
-const PAGE: usize = 32;
+use model::runner::KvType;
 
 /// Numbers from a seed: SplitMix64.
 pub(crate) struct Noise(pub(crate) u64);
@@ -42,6 +41,7 @@ pub(crate) struct Run {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
+    pub(crate) kv: KvType,
     pub(crate) head_dim: usize,
     pub(crate) kv_heads: usize,
     pub(crate) group: usize,
@@ -69,23 +69,23 @@ pub(crate) struct World {
     turns: Vec<f32>,
     table: Vec<u32>,
     table_stride: usize,
-    /// Halves before the layer in a page, and of a page.
+    /// Bytes before the layer in a page, and of a page.
     skipped: usize,
     page_stride: usize,
-    cache: Vec<u16>,
+    cache: Vec<u8>,
 }
 
 const EPS: f32 = 1e-5;
-const NAN: u16 = 0xffff;
+/// Two of these are a half that is no number.
+const NAN: u8 = 0xff;
 
 impl World {
     pub(crate) fn new(case: &Case, seed: u64) -> World {
         let mut noise = Noise(seed);
         let n = case.head_dim;
-        let wide = width(n).expect("a size there is");
-        let block = case.kv_heads * PAGE * wide;
+        let layout = Layout::of(case);
         // The second of three layers.
-        let (skipped, page_stride) = (2 * block, 6 * block);
+        let (skipped, page_stride) = (layout.bytes(), 3 * layout.bytes());
         let longest = case.runs.iter().map(|run| run.cached + run.new).max().expect("a run");
         let per_slot = longest.div_ceil(PAGE);
         let table_stride = 2 * per_slot + 1;
@@ -98,22 +98,20 @@ impl World {
         let mut cache = vec![NAN; pages * page_stride];
         let (mut position, mut slot) = (vec![], vec![]);
         for (s, run) in case.runs.iter().enumerate() {
-            for i in 0..(run.cached + run.new).div_ceil(PAGE) {
+            let first = case.window.map_or(0, |window| (run.cached + 1).saturating_sub(window));
+            // What lies before the first that anyone sees is nobody's page any more.
+            for i in first / PAGE..(run.cached + run.new).div_ceil(PAGE) {
                 table[s * table_stride + i] = order[s * per_slot + i];
             }
             for p in 0..run.new {
                 position.push((run.cached + p) as u32);
                 slot.push(s as u32);
             }
-            let first = case.window.map_or(0, |window| (run.cached + 1).saturating_sub(window));
             for p in first..run.cached {
                 let page = table[s * table_stride + p / PAGE] as usize * page_stride + skipped;
                 for head in 0..case.kv_heads {
-                    for d in 0..wide {
-                        let mut number = || if d < n { f16::from_f32(noise.float()).to_bits() } else { 0 };
-                        cache[page + (head * PAGE + p % PAGE) * wide + d] = number();
-                        cache[page + block + (head * wide + d) * PAGE + p % PAGE] = number();
-                    }
+                    layout.put_key(&mut cache[page..], head, p, &noise.floats(n));
+                    layout.put_value(&mut cache[page..], head, p, &noise.floats(n));
                 }
             }
         }
@@ -147,8 +145,8 @@ impl World {
     }
 
     pub(crate) fn shape(&self) -> Attention {
-        let Case { head_dim, kv_heads, group, .. } = self.case;
-        Attention { heads: kv_heads * group, kv_heads, head_dim }
+        let Case { head_dim, kv_heads, group, kv, .. } = self.case;
+        Attention { heads: kv_heads * group, kv_heads, head_dim, kv }
     }
 
     /// Norm and rotation of a head in f64.
@@ -174,10 +172,15 @@ impl World {
         page * self.page_stride + self.skipped
     }
 
+    /// The turned queries.
+    pub(crate) fn queries(&self) -> Vec<f64> {
+        self.stored().1
+    }
+
     /// The cache after the step's rows are stored, and the turned queries.
-    pub(crate) fn stored(&self) -> (Vec<u16>, Vec<f64>) {
+    fn stored(&self) -> (Vec<u8>, Vec<f64>) {
         let Case { head_dim: n, kv_heads, group, .. } = self.case;
-        let wide = width(n).expect("a size there is");
+        let layout = Layout::of(&self.case);
         let mut cache = self.cache.clone();
         let mut q = vec![];
         for row in 0..self.rows {
@@ -190,24 +193,64 @@ impl World {
             for head in 0..kv_heads {
                 let at = (row * kv_heads + head) * n;
                 let k = self.turned(row, &self.k[at..][..n], &self.k_norm);
-                for d in 0..wide {
-                    let to = page + (head * PAGE + p % PAGE) * wide + d;
-                    cache[to] = k.get(d).map_or(0, |&k| f16::from_f64(k).to_bits());
-                    let to = page + kv_heads * PAGE * wide + (head * wide + d) * PAGE + p % PAGE;
-                    let v = if d < n { self.v[at + d] } else { 0.0 };
-                    cache[to] = f16::from_f32(v).to_bits();
-                }
+                let k: Vec<f32> = k.into_iter().map(|x| x as f32).collect();
+                layout.put_key(&mut cache[page..], head, p, &k);
+                layout.put_value(&mut cache[page..], head, p, &self.v[at..][..n]);
             }
         }
         (cache, q)
     }
 
-    /// Attention in f64.
-    pub(crate) fn truth(&self) -> Vec<f32> {
+    /// Compares a cache that a kernel stored with what it should be. Codes of keys that were turned in f32 and
+    /// in f64 may be neighbours, and several where the scale is one.
+    fn compare(&self, got: &[u8], expected: &[u8]) {
+        let layout = Layout::of(&self.case);
+        let turned = self.case.norms || self.case.half > 0;
+        for row in 0..self.rows {
+            let (p, page) = (self.position[row] as usize, self.page(row, self.position[row] as usize));
+            for head in 0..self.case.kv_heads {
+                let of = |cache: &[u8]| {
+                    (layout.key(&cache[page..], head, p), layout.value(&cache[page..], head, p))
+                };
+                let ((k, v), (truth_k, truth_v)) = (of(got), of(expected));
+                assert_eq!(v, truth_v, "values of row {row}: {:?}", self.case);
+                if !turned {
+                    assert_eq!(k, truth_k, "keys of row {row}: {:?}", self.case);
+                }
+                let most = truth_k.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+                let off = k.iter().zip(&truth_k).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                let many = k.iter().zip(&truth_k).filter(|(a, b)| (*a - *b).abs() > 2e-3 * most).count();
+                assert!(
+                    off <= layout.step() * most && many <= self.case.head_dim / 8,
+                    "keys of row {row} off by {off:e}, {many} of them far: {:?}",
+                    self.case
+                );
+            }
+        }
+        let (got, expected) = (self.without_rows(got), self.without_rows(expected));
+        assert!(got == expected, "something else was written: {:?}", self.case);
+    }
+
+    /// A cache without what the step's rows stored.
+    fn without_rows(&self, cache: &[u8]) -> Vec<u8> {
+        let layout = Layout::of(&self.case);
+        let mut cache = cache.to_vec();
+        for row in 0..self.rows {
+            let (p, page) = (self.position[row] as usize, self.page(row, self.position[row] as usize));
+            for head in 0..self.case.kv_heads {
+                layout.put_key(&mut cache[page..], head, p, &vec![0.0; self.case.head_dim]);
+                layout.put_value(&mut cache[page..], head, p, &vec![0.0; self.case.head_dim]);
+            }
+        }
+        cache
+    }
+
+    /// Attention in f64 over a cache that a kernel stored; it is compared with what it should be.
+    pub(crate) fn truth(&self, cache: &[u8]) -> Vec<f32> {
         let Case { head_dim: n, kv_heads, group, window, cap, .. } = self.case;
-        let wide = width(n).expect("a size there is");
-        let (cache, q) = self.stored();
-        let number = |at: usize| f64::from(f16::from_bits(cache[at]));
+        let layout = Layout::of(&self.case);
+        let (expected, q) = self.stored();
+        self.compare(cache, &expected);
         let mut out = vec![];
         for row in 0..self.rows {
             let last = self.position[row] as usize;
@@ -215,9 +258,10 @@ impl World {
             for head in 0..kv_heads * group {
                 let q = &q[(row * kv_heads * group + head) * n..][..n];
                 let kv = head / group;
+                let q = layout.query(q);
                 let score = |p: usize| {
-                    let at = self.page(row, p) + (kv * PAGE + p % PAGE) * wide;
-                    let dot: f64 = q.iter().enumerate().map(|(d, q)| q * number(at + d)).sum();
+                    let key = layout.key(&cache[self.page(row, p)..], kv, p);
+                    let dot: f64 = q.iter().zip(&key).map(|(q, k)| q * k).sum();
                     let (score, cap) = (dot * f64::from(self.scale()), f64::from(cap));
                     if cap > 0.0 { cap * (score / cap).tanh() } else { score }
                 };
@@ -225,14 +269,12 @@ impl World {
                 let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
                 let sum: f64 = weights.iter().sum();
-                for d in 0..n {
-                    let value = |p: usize| {
-                        let at = self.page(row, p) + kv_heads * PAGE * wide;
-                        number(at + (kv * wide + d) * PAGE + p % PAGE)
-                    };
-                    let mixed: f64 = (first..=last).zip(&weights).map(|(p, w)| w * value(p)).sum();
-                    out.push((mixed / sum) as f32);
+                let mut mixed = vec![0.0; n];
+                for (p, weight) in (first..=last).zip(&weights) {
+                    let value = layout.value(&cache[self.page(row, p)..], kv, p);
+                    mixed.iter_mut().zip(value).for_each(|(mixed, value)| *mixed += weight * value);
                 }
+                out.extend(mixed.into_iter().map(|x| (x / sum) as f32));
             }
         }
         out
@@ -273,7 +315,7 @@ impl<'a> There<'a> {
 
     fn cache(&self) -> Cache {
         Cache {
-            pages: self.cache.address() + 2 * self.world.skipped as u64,
+            pages: self.cache.address() + self.world.skipped as u64,
             table: self.table.address(),
             page_stride: self.world.page_stride as u32,
             table_stride: self.world.table_stride as u32,
@@ -289,6 +331,11 @@ impl<'a> There<'a> {
             half: self.world.case.half as u32,
             eps: EPS,
         }
+    }
+
+    /// What should come out, by the cache as it is.
+    pub(crate) fn truth(&self) -> Vec<f32> {
+        self.world.truth(&self.lab.download::<u8>(&self.cache))
     }
 
     pub(crate) fn store(&self) {
@@ -309,7 +356,8 @@ impl<'a> There<'a> {
             unused: 0,
         };
         let launch = args.launch();
-        self.lab.launch(RopeStoreArgs::KERNEL, launch.grid, launch.threads, launch.shared_bytes, &args);
+        let kernel = RopeStoreArgs::kernel(shape.kv);
+        self.lab.launch(kernel, launch.grid, launch.threads, launch.shared_bytes, &args);
     }
 
     /// The arguments of attention over tiles of `tile_rows` rows.

@@ -56,10 +56,16 @@ pub(crate) fn load(device: &dyn Device, file: &Gguf, plan: &Plan, options: &Load
 /// Gives every slot pages of its own, in no order.
 pub(crate) fn map(runner: &mut dyn Runner, sequences: &Sequences, random: &mut Random) {
     for group in 0..runner.plan().kv.len() {
-        let mut pages = random.shuffled(runner.options().pages);
+        let options = *runner.options();
+        let mut pages = random.shuffled(options.group_pages(runner.plan().kv[group].window));
+        let share = pages.len() / options.slots;
+        let scarce = pages.len() < sequences.iter().map(|s| s.len().div_ceil(PAGE)).sum();
         for (slot, sequence) in sequences.iter().enumerate() {
-            let left = pages.split_off(sequence.len().div_ceil(PAGE));
-            runner.map(slot, group, 0, &pages);
+            let count = sequence.len().div_ceil(PAGE);
+            let left = pages.split_off(if scarce { share } else { count });
+            // A window leaves pages behind, which come again.
+            let list: Vec<u32> = pages.iter().copied().cycle().take(count).collect();
+            runner.map(slot, group, 0, &list);
             pages = left;
         }
     }
