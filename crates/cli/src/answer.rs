@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::screen::{Screen, for_terminal};
+use crate::screen::{self, Screen, for_terminal};
 
 /// Prints one line.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
@@ -13,15 +13,13 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
 /// Text of a model, printed piece by piece.
 pub(crate) struct Answer {
     terminal: bool,
-    /// Whether the last piece ended a line, so that what follows need not.
-    fresh: bool,
     /// The first failure; nothing is printed after it.
     failed: Option<io::Error>,
 }
 
 impl Answer {
     pub(crate) fn new(screen: Screen) -> Answer {
-        Answer { terminal: screen.answer_on_terminal, fresh: true, failed: None }
+        Answer { terminal: screen.answer_on_terminal, failed: None }
     }
 
     /// Prints a piece at once.
@@ -36,7 +34,8 @@ impl Answer {
             out.write_all(piece.as_bytes())
         };
         self.failed = written.and_then(|()| out.flush()).err();
-        self.fresh = piece.ends_with('\n');
+        // What is said beside the answer may end its line, too.
+        screen::set_mid_line(!piece.ends_with('\n'));
     }
 
     /// Whether nobody reads any more.
@@ -51,7 +50,7 @@ impl Answer {
     }
 
     fn end_line(&mut self) {
-        if !self.fresh {
+        if screen::is_mid_line() {
             self.push("\n");
         }
     }

@@ -214,6 +214,17 @@ enum Kv {
     F32,
 }
 
+/// What a run may take from the machine besides memory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Limiting {
+    /// Keep what is drawn below W watts by pausing between tokens, where a sensor tells
+    #[arg(long, value_name = "W", help_heading = MODEL, value_parser = watts, allow_negative_numbers = true, hide_short_help = true)]
+    pub(crate) power_budget: Option<f32>,
+    /// Look at no sensor, to measure what looking costs
+    #[arg(long, hide = true)]
+    pub(crate) no_guard: bool,
+}
+
 /// How tokens are chosen.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Sampling {
@@ -267,6 +278,8 @@ pub(crate) struct Answering {
     #[command(flatten)]
     pub(crate) machine: Machine,
     #[command(flatten)]
+    pub(crate) limiting: Limiting,
+    #[command(flatten)]
     pub(crate) sampling: Sampling,
     /// Print the answer only
     #[arg(long, help_heading = OUTPUT)]
@@ -290,7 +303,7 @@ fn context(text: &str) -> Result<Context, String> {
     if text.eq_ignore_ascii_case("auto") {
         return Ok(Context::Auto);
     }
-    let positions = text.parse().map_err(|_| "neither a whole number from 0 up nor auto".to_owned())?;
+    let positions = text.parse().map_err(|_| "not a whole number from 0 up, nor auto".to_owned())?;
     Ok(Context::Positions(positions))
 }
 
@@ -354,6 +367,16 @@ fn share(text: &str) -> Result<f32, String> {
 fn positive(text: &str) -> Result<f32, String> {
     let value = finite(text)?;
     if value > 0.0 { Ok(value) } else { Err("not above 0".to_owned()) }
+}
+
+/// A power that a budget may be.
+fn watts(text: &str) -> Result<f32, String> {
+    let value = number(text)?;
+    if (0.1..=10_000.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not between 0.1 and 10000 watts".to_owned())
+    }
 }
 
 /// `ID:X`, or llama.cpp's `ID+X` and `ID-X`.

@@ -16,6 +16,10 @@ pub(crate) struct Config {
     pub(crate) cuda_library: Option<PathBuf>,
     /// `NO_COLOR` (<https://no-color.org>) is set and not empty, or `TERM` is `dumb`.
     pub(crate) plain: bool,
+    /// `XDG_RUNTIME_DIR`: where running programs tell how they stand.
+    pub(crate) runtime: Option<PathBuf>,
+    /// `TERM` is `dumb` or not set: no cursor can be moved.
+    pub(crate) dumb: bool,
     /// Where chat history is kept: `$XDG_STATE_HOME/jetson-llm`, else `~/.local/state/jetson-llm`.
     pub(crate) state: Option<PathBuf>,
 }
@@ -33,6 +37,8 @@ impl Config {
             threads: set("JETSON_LLM_THREADS").map(|value| value.to_string_lossy().into_owned()),
             cuda_library: set("JETSON_LLM_CUDA_LIBRARY").map(PathBuf::from),
             plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
+            runtime: set("XDG_RUNTIME_DIR").and_then(absolute),
+            dumb: set("TERM").is_none_or(|term| term == "dumb"),
             state: state.map(|path| path.join("jetson-llm")),
         }
     }

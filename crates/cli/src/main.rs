@@ -14,10 +14,12 @@ mod free;
 mod input;
 mod interrupt;
 mod json;
+mod limits;
 mod load;
 mod model_file;
 mod screen;
 mod session;
+mod status;
 mod svg;
 mod target;
 

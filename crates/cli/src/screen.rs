@@ -1,11 +1,26 @@
 //! What people see: progress, notes, and text made safe for a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Display;
+use std::io::{self, Cursor, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::Config;
+
+/// Whether an answer on the terminal stands in the middle of a line.
+static MID_LINE: AtomicBool = AtomicBool::new(false);
+
+/// Says whether an answer on the terminal stands in the middle of a line.
+pub(crate) fn set_mid_line(mid_line: bool) {
+    MID_LINE.store(mid_line, Ordering::Relaxed);
+}
+
+/// Whether it does.
+pub(crate) fn is_mid_line() -> bool {
+    MID_LINE.load(Ordering::Relaxed)
+}
 
 /// Where output goes and how much of it.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +45,29 @@ impl Screen {
 
     /// A line on stderr, unless quiet was asked for. A closed stderr is not an error.
     pub(crate) fn note(self, line: &str) {
+        self.remark(&line);
+    }
+
+    /// The same for what is not text yet.
+    pub(crate) fn remark(self, line: &dyn Display) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{line}");
+            self.warn(line);
         }
+    }
+
+    /// A line on stderr, whatever was asked for. It comes as a whole beside an answer, in a line of its own,
+    /// and takes no memory: it may be said because there is none.
+    pub(crate) fn warn(self, line: &dyn Display) {
+        let mut buffer = [0; 512];
+        let mut text = Cursor::new(&mut buffer[..]);
+        let same = self.answer_on_terminal && io::stderr().is_terminal();
+        let begin = if same && MID_LINE.swap(false, Ordering::Relaxed) { "\n" } else { "" };
+        let _ = if writeln!(text, "{begin}{line}").is_ok() {
+            let length = text.position() as usize;
+            io::stderr().write_all(&buffer[..length])
+        } else {
+            writeln!(io::stderr(), "{begin}{line}")
+        };
     }
 
     /// Progress over bytes.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
 
-use engine::{Engine, Event, Finish, Params, SequenceId, Summary};
+use engine::{Engine, Event, Finish, Params, SequenceId, Stopped, Summary};
 use text::Tokenizer;
 use text::chat::{Chat, Message, Request};
 
@@ -12,6 +12,7 @@ use crate::answer::Answer;
 use crate::args::Sampling;
 use crate::interrupt;
 use crate::screen::{self, Screen};
+use crate::status::{Counters, Phase};
 
 /// The engine's settings from the command line; without `--seed` every call has another seed.
 pub(crate) fn params(sampling: &Sampling, max_tokens: Option<usize>) -> Params {
@@ -46,6 +47,19 @@ pub(crate) fn prompt(chat: &Chat, tokenizer: &Tokenizer, messages: &[Message]) -
     Ok(ids)
 }
 
+/// How many tokens at a prompt's beginning stay when the context slides: those that do not depend on what the
+/// user says, which are the system prompt's and the template's.
+pub(crate) fn sinks(chat: &Chat, tokenizer: &Tokenizer, messages: &[Message]) -> anyhow::Result<usize> {
+    let fixed: Vec<Message> =
+        messages.iter().take_while(|message| message.role() == Some("system")).cloned().collect();
+    let with = |text: &str| {
+        let messages: Vec<Message> = fixed.iter().cloned().chain([Message::user(text)]).collect();
+        prompt(chat, tokenizer, &messages)
+    };
+    let (one, other) = (with("One")?, with("Other, and longer")?);
+    Ok(one.iter().zip(&other).take_while(|(one, other)| one == other).count())
+}
+
 /// What was generated.
 pub(crate) struct Generated {
     pub(crate) text: String,
@@ -60,19 +74,31 @@ pub(crate) fn generate(
     sequence: SequenceId,
     screen: Screen,
     mut answer: Option<&mut Answer>,
+    counters: &Counters,
 ) -> anyhow::Result<Generated> {
+    let _idle = Idle(counters);
+    counters.phase(Phase::Prefill);
+    let pages = engine.runner().options().pages;
     let mut progress = Some(screen.steps("reading", 0));
     let cut_off = Cell::new(false);
     let (mut text, mut ids) = (String::new(), Vec::new());
-    let summary =
-        engine.run(sequence, &|| interrupt::requested() || cut_off.get(), &mut |event| match event {
-            Event::Prompt { done, total } if done < total => {
-                if let Some(progress) = &mut progress {
-                    progress.set(done as u64, total as u64);
+    let mut summary = None;
+    while summary.is_none() {
+        if interrupt::requested() || cut_off.get() {
+            engine.cancel(sequence);
+        }
+        let running = engine.step(&mut |_, event| match event {
+            Event::Prompt { done, total } => {
+                counters.read(done, total);
+                match &mut progress {
+                    Some(progress) if done < total => progress.set(done as u64, total as u64),
+                    _ => progress = None,
                 }
             }
-            Event::Prompt { .. } => progress = None,
-            Event::Token { id, .. } => ids.push(id),
+            Event::Token { id, .. } => {
+                ids.push(id);
+                counters.chose(1);
+            }
             Event::Text(piece) => {
                 text.push_str(piece);
                 if let Some(answer) = &mut answer {
@@ -80,10 +106,25 @@ pub(crate) fn generate(
                     cut_off.set(answer.is_cut_off());
                 }
             }
-            Event::Finished(_) => {}
+            Event::Finished(end) => summary = Some(end),
         });
+        counters.pages(pages.saturating_sub(engine.free_pages()));
+        if !running.map_err(engine::Error::from)? && summary.is_none() {
+            anyhow::bail!("nothing was started");
+        }
+    }
     drop(progress);
-    Ok(Generated { text, ids, summary: summary? })
+    let summary = summary.expect("the loop ends with one");
+    Ok(Generated { text, ids, summary })
+}
+
+/// Says that nothing is done any more, however a generation ends.
+struct Idle<'a>(&'a Counters);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.phase(Phase::Idle);
+    }
 }
 
 /// `prompt 12 tokens, 340.1 tok/s · first token 48 ms · generated 32 tokens, 35.2 tok/s · …`
@@ -98,6 +139,17 @@ pub(crate) fn summary_line(summary: &Summary) -> String {
     parts.push(format!("generated {}{}", tokens(summary.generated), rate(summary.rate())));
     parts.extend(screen::peak_memory().map(|peak| format!("peak memory {}", screen::size(peak))));
     parts.join(" · ")
+}
+
+/// What there was no more of when a generation reached its length.
+pub(crate) fn stopped_name(stopped: Stopped) -> &'static str {
+    match stopped {
+        Stopped::Tokens => "tokens",
+        Stopped::Context => "context",
+        Stopped::Pages => "pages",
+        Stopped::Memory => "memory",
+        Stopped::Rules => "rules",
+    }
 }
 
 /// Why a generation ended, in the words of the APIs that users know.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use engine::Finish;
+use engine::{Overflow, Stopped};
 use gguf::Gguf;
 use model::Plan;
 use serde_json::json;
@@ -17,7 +17,9 @@ use crate::answer::Answer;
 use crate::args::{Answering, OUTPUT, PROMPT};
 use crate::config::Config;
 use crate::failure::{Interrupted, bad_input};
+use crate::limits::{self, Watch};
 use crate::screen::Screen;
+use crate::status::About;
 use crate::target::Target;
 use crate::{cmd, input, interrupt, json, load, model_file, session};
 
@@ -80,13 +82,15 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, command.answering.quiet || command.json);
     let mut target = Target::open(&command.answering.machine, config, screen)?;
     let device_free = target.device_free();
+    let answering = &command.answering;
+    let watch = Watch::open(&answering.machine, &answering.limiting, &target, config, screen)?;
     let started = Instant::now();
     let file = model_file::open(command.answering.model.model.as_deref(), config)?;
     // What does not run is refused before its prompt is read.
     model::arch::spec(&file)?;
     let text = command.text()?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
-    let ids = prompt(command, &file, &tokenizer, text)?;
+    let (ids, sinks) = prompt(command, &file, &tokenizer, text)?;
 
     let max_tokens = command.answering.max_tokens();
     let wanted = ids.len().saturating_add(max_tokens.unwrap_or(1024)).saturating_add(1);
@@ -106,14 +110,18 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     }
     let options = load::options(&plan, machine, 1, config)?;
     let mut engine = load::engine(&file, &plan, &mut target, &options, Some(tokenizer), machine, screen)?;
+    let about = About { command: "run", model: file.name().to_owned(), device: target.name() };
+    let guard = limits::guard(&mut engine, watch, &about);
     let loaded = started.elapsed();
 
     interrupt::listen();
-    let params = session::params(&command.answering.sampling, max_tokens);
+    let mut params = session::params(&command.answering.sampling, max_tokens);
+    // Who names a number wants that many.
+    params.overflow = max_tokens.map_or(Overflow::Stop, |_| Overflow::Slide { sinks });
     let sequence = engine.start(&ids, &params)?;
     let mut answer = Answer::new(screen);
     let shown = (!command.json).then_some(&mut answer);
-    let generated = session::generate(&mut engine, sequence, screen, shown)?;
+    let generated = session::generate(&mut engine, sequence, screen, shown, guard.counters())?;
     answer.finish()?;
 
     let summary = &generated.summary;
@@ -122,6 +130,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             "model": file.name(),
             "text": generated.text,
             "finish": session::finish_name(summary.finish),
+            "stopped": summary.stopped.map(session::stopped_name),
             "prompt_tokens": ids.len(),
             "generated_tokens": summary.generated,
             "prompt_ids": ids,
@@ -139,7 +148,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             "n_ctx": context,
         }))?;
     } else {
-        if summary.finish == Finish::Length && max_tokens.is_none_or(|most| summary.generated < most) {
+        if summary.stopped == Some(Stopped::Context) {
             screen.note(&format!("note: the context of {context} positions is full; see --ctx-size"));
         }
         screen.note(&session::summary_line(summary));
@@ -147,14 +156,21 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     if interrupt::requested() { Err(Interrupted.into()) } else { Ok(()) }
 }
 
-/// The tokens of the prompt: through the chat template, or as it stands.
-fn prompt(command: &Command, file: &Gguf, tokenizer: &Tokenizer, text: String) -> anyhow::Result<Vec<u32>> {
+/// The tokens of the prompt, through the chat template or as it stands, and how many of them stay when the
+/// context slides.
+fn prompt(
+    command: &Command,
+    file: &Gguf,
+    tokenizer: &Tokenizer,
+    text: String,
+) -> anyhow::Result<(Vec<u32>, usize)> {
     if !command.raw && has_template(file)? {
         let system = command.answering.system.as_deref().map(Message::system);
         let messages: Vec<Message> = system.into_iter().chain([Message::user(text)]).collect();
-        let asked = Chat::from_gguf(file, tokenizer)
-            .map_err(anyhow::Error::from)
-            .and_then(|chat| session::prompt(&chat, tokenizer, &messages));
+        let asked = Chat::from_gguf(file, tokenizer).map_err(anyhow::Error::from).and_then(|chat| {
+            let ids = session::prompt(&chat, tokenizer, &messages)?;
+            Ok((ids, session::sinks(&chat, tokenizer, &messages)?))
+        });
         return asked.map_err(|error| bad_input(format!("{error}; --raw does without the chat template")));
     }
     if command.answering.system.is_some() {
@@ -162,7 +178,8 @@ fn prompt(command: &Command, file: &Gguf, tokenizer: &Tokenizer, text: String) -
         return Err(bad_input(format!("--system has no place: {why}; put it into the prompt")));
     }
     let options = EncodeOptions { bos: tokenizer.add_bos(), special: command.special };
-    Ok(tokenizer.encode_vec(&text, options))
+    // The engine keeps a few in any case.
+    Ok((tokenizer.encode_vec(&text, options), 0))
 }
 
 /// Whether the file says how to chat with its model.

@@ -15,16 +15,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use engine::{Engine, Params, Sampling, SequenceId};
+use engine::{Engine, Event, Params, Sampling, SequenceId};
 use gguf::Gguf;
 use model::Plan;
 use serde_json::json;
 
-use crate::args::{Machine, ModelFile, whole};
+use crate::args::{Limiting, Machine, ModelFile, whole};
 use crate::cmd::speed_test::Test;
 use crate::config::Config;
 use crate::failure::bad_input;
+use crate::limits::{self, Guard, Watch};
 use crate::screen::{Progress, Screen, printable};
+use crate::status::{About as Told, Phase};
 use crate::target::Target;
 use crate::{json, load, model_file};
 use peer::Peer;
@@ -67,6 +69,8 @@ pub(crate) struct Command {
     json: bool,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    limiting: Limiting,
 }
 
 /// A test and its runs.
@@ -76,6 +80,8 @@ struct Measured {
     samples: Vec<Duration>,
     peer: Option<peer::Samples>,
     trace: Option<Vec<trace::Line>>,
+    /// Energy of all runs, J, where a sensor tells.
+    joules: Option<f64>,
 }
 
 impl Measured {
@@ -83,6 +89,11 @@ impl Measured {
     fn rates(&self) -> Vec<f64> {
         let rate = |time: &Duration| self.test.tokens() as f64 / time.as_secs_f64();
         self.samples.iter().map(rate).collect()
+    }
+
+    /// Tokens of all runs over their energy.
+    fn tokens_per_joule(&self) -> Option<f64> {
+        Some((self.test.tokens() * self.samples.len()) as f64 / self.joules?)
     }
 
     /// Median rate here over median rate of the peer.
@@ -96,6 +107,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, false);
     let mut target = Target::open(&command.machine, config, screen)?;
     let tests = tests(command)?;
+    let watch = Watch::open(&command.machine, &command.limiting, &target, config, screen)?;
+    let mode = watch.power_mode();
     let path = command.model.model.as_deref().or(config.model.as_deref());
     let file = model_file::open(path, config)?;
     let peer = match (&command.peer, path) {
@@ -120,6 +133,8 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let options = load::options(&plan, machine, 1, config)?;
     let batch = command.machine.batch_size;
     let mut engine = load::engine(&file, &plan, &mut target, &options, None, machine, screen)?;
+    let told = Told { command: "bench", model: file.name().to_owned(), device: target.name() };
+    let mut guard = limits::guard(&mut engine, watch, &told);
     let gpu = target.is_gpu();
     let chooses = engine.feeds_back();
     engine.set_feedback(!command.no_feedback);
@@ -129,12 +144,13 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
     let mut results = Vec::new();
     for test in tests {
-        let mut bench = Bench { engine: &mut engine, ids: &mut ids, trace: command.trace, chooses };
+        let (engine, ids, guard) = (&mut engine, &mut ids, &mut guard);
+        let mut bench = Bench { engine, ids, guard, trace: command.trace, chooses };
         results.push(bench.measure(test, command.repetitions, peer.as_mut(), &mut progress)?);
     }
     drop(progress);
 
-    let about = About::new(&file, path, &plan, target.name(), &options);
+    let about = About { mode, ..About::new(&file, path, &plan, target.name(), &options) };
     if command.json {
         let rows: Vec<_> = results.iter().map(|measured| about.row(measured)).collect();
         return json::print(&rows.into());
@@ -169,6 +185,7 @@ impl Ids {
 struct Bench<'a> {
     engine: &'a mut Engine,
     ids: &'a mut Ids,
+    guard: &'a mut Guard,
     trace: bool,
     /// Whether tokens are generated, not given.
     chooses: bool,
@@ -194,6 +211,7 @@ impl Bench<'_> {
             self.engine.trace(true);
         }
         let (mut samples, mut others) = (Vec::new(), Vec::new());
+        let before = self.guard.joules();
         for turn in 0..repetitions {
             if turn > 0 && peer.is_some() && !self.trace {
                 self.once(sequence, warm_up)?;
@@ -204,10 +222,11 @@ impl Bench<'_> {
             }
             progress.add(1);
         }
+        let joules = Some(self.guard.joules() - before).filter(|&joules| joules > 0.0 && peer.is_none());
         let trace = self.trace.then(|| trace::lines(self.engine.runner()));
         self.engine.close(sequence);
         let peer = peer.map(|_| peer::Samples(others));
-        Ok(Measured { test, time, samples, peer, trace })
+        Ok(Measured { test, time, samples, peer, trace, joules })
     }
 
     /// Runs a test after the sequence's first `depth` tokens and takes it back.
@@ -218,13 +237,21 @@ impl Bench<'_> {
         let ids = self.ids.take(test.tokens());
         let start = Instant::now();
         if test.prompt > 0 {
+            self.guard.counters().phase(Phase::Prefill);
             let last = test.prompt - 1;
             self.engine.feed(sequence, &ids[..test.prompt], last..last + 1, &mut |_, _| {})?;
+            self.guard.counters().read(test.prompt, test.prompt);
+            self.guard.pace(start.elapsed());
         }
+        let mut now = Instant::now();
         for id in ids[test.prompt..].chunks(1) {
             self.engine.feed(sequence, id, 0..1, &mut |_, _| {})?;
+            self.guard.counters().chose(1);
+            self.guard.pace(now.elapsed());
+            now = Instant::now();
         }
         let took = start.elapsed();
+        self.guard.counters().phase(Phase::Idle);
         self.engine.truncate(sequence, test.depth)?;
         Ok(took)
     }
@@ -237,8 +264,15 @@ impl Bench<'_> {
         let params = Params { max_tokens: Some(test.generate), sampling, ..Params::default() };
         let start = Instant::now();
         self.engine.extend(sequence, &prompt, &params)?;
-        self.engine.run(sequence, &|| false, &mut |_| {})?;
+        self.guard.counters().phase(Phase::Decode);
+        let counters = self.guard.counters();
+        self.engine.run(sequence, &|| false, &mut |event| {
+            if matches!(event, Event::Token { .. }) {
+                counters.chose(1);
+            }
+        })?;
         let took = start.elapsed();
+        self.guard.counters().phase(Phase::Idle);
         self.engine.truncate(sequence, test.depth)?;
         Ok(took)
     }
@@ -257,6 +291,8 @@ struct About {
     batch: usize,
     kv: &'static str,
     cpu: String,
+    /// A board's power mode.
+    mode: Option<String>,
 }
 
 impl About {
@@ -280,6 +316,7 @@ impl About {
             batch: options.rows,
             kv: options.kv.name(),
             cpu: cpu_name(),
+            mode: None,
         }
     }
 
@@ -323,6 +360,11 @@ impl About {
                 "samples_ns": peer.0.iter().map(|time| time.as_nanos() as u64).collect::<Vec<_>>(),
             });
             row["ratio"] = measured.ratio().into();
+        }
+        if let Some(joules) = measured.joules {
+            row["power_mode"] = self.mode.clone().into();
+            row["joules"] = joules.into();
+            row["tokens_per_joule"] = measured.tokens_per_joule().into();
         }
         if let Some(lines) = &measured.trace {
             row["trace"] = lines.iter().map(trace::Line::json).collect();

@@ -9,8 +9,9 @@ use crate::screen::{count, printable, size};
 /// Prints the table, and traces below it.
 pub(super) fn print(about: &About, results: &[Measured]) -> anyhow::Result<()> {
     let with_peer = results.iter().any(|measured| measured.peer.is_some());
-    let mut rows = vec![heading(with_peer)];
-    rows.extend(results.iter().map(|measured| row(about, measured)));
+    let with_energy = results.iter().any(|measured| measured.joules.is_some());
+    let mut rows = vec![heading(with_peer, with_energy)];
+    rows.extend(results.iter().map(|measured| row(about, measured, with_energy)));
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|col| rows.iter().map(|row| row[col].chars().count()).max().unwrap_or(0))
         .collect();
@@ -44,15 +45,18 @@ pub(super) fn print(about: &About, results: &[Measured]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn heading(with_peer: bool) -> Vec<String> {
+fn heading(with_peer: bool, with_energy: bool) -> Vec<String> {
     let mut cells = vec!["model", "size", "params", "backend", "threads", "test", "t/s"];
     if with_peer {
         cells.extend(["peer t/s", "ratio"]);
     }
+    if with_energy {
+        cells.extend(["mode", "tokens/J"]);
+    }
     cells.into_iter().map(str::to_owned).collect()
 }
 
-fn row(about: &About, measured: &Measured) -> Vec<String> {
+fn row(about: &About, measured: &Measured, with_energy: bool) -> Vec<String> {
     let rates = |rates: &[f64]| format!("{:.2} ± {:.2}", mean(rates), deviation(rates));
     let mut cells = vec![
         printable(&about.model),
@@ -66,6 +70,10 @@ fn row(about: &About, measured: &Measured) -> Vec<String> {
     if let (Some(peer), Some(ratio)) = (&measured.peer, measured.ratio()) {
         cells.push(rates(&peer.rates(measured.test)));
         cells.push(format!("{ratio:.2}"));
+    }
+    if with_energy {
+        cells.push(about.mode.as_deref().map_or_else(String::new, printable));
+        cells.push(measured.tokens_per_joule().map_or_else(String::new, |rate| format!("{rate:.3}")));
     }
     cells
 }

@@ -1,17 +1,26 @@
 //! Messages, and the sequence that has computed them.
 
-use engine::{Engine, Params, SequenceId, Summary};
+use engine::{Engine, Overflow, Params, SequenceId, Summary};
 use text::Tokenizer;
 use text::chat::{Chat, Message};
 
 use crate::answer::Answer;
 use crate::failure::bad_input;
+use crate::limits::Guard;
 use crate::screen::Screen;
 use crate::session;
+
+/// What was forgotten so that an answer has room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Evicted {
+    pub(super) messages: usize,
+    pub(super) tokens: usize,
+}
 
 /// A conversation. What an earlier turn computed is kept and used again.
 pub(super) struct Conversation<'a> {
     engine: Engine,
+    guard: Guard,
     sequence: SequenceId,
     tokenizer: &'a Tokenizer,
     chat: &'a Chat,
@@ -22,6 +31,7 @@ pub(super) struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     pub(super) fn new(
         mut engine: Engine,
+        guard: Guard,
         tokenizer: &'a Tokenizer,
         chat: &'a Chat,
         params: Params,
@@ -29,7 +39,7 @@ impl<'a> Conversation<'a> {
     ) -> anyhow::Result<Conversation<'a>> {
         let sequence = engine.open()?;
         let messages = system.map(Message::system).into_iter().collect();
-        Ok(Conversation { engine, sequence, tokenizer, chat, params, messages })
+        Ok(Conversation { engine, guard, sequence, tokenizer, chat, params, messages })
     }
 
     /// Positions there are.
@@ -40,10 +50,6 @@ impl<'a> Conversation<'a> {
     /// Positions in use.
     pub(super) fn used(&self) -> usize {
         self.engine.ids(self.sequence).map_or(0, <[u32]>::len)
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.used() >= self.context()
     }
 
     pub(super) fn messages(&self) -> &[Message] {
@@ -73,8 +79,8 @@ impl<'a> Conversation<'a> {
         usize::from(self.messages.first().is_some_and(|message| message.role() == Some("system")))
     }
 
-    /// Starts an answer to a message; returns how many old messages had to be forgotten for it.
-    pub(super) fn ask(&mut self, text: &str) -> anyhow::Result<usize> {
+    /// Starts an answer to a message; returns what had to be forgotten for it.
+    pub(super) fn ask(&mut self, text: &str) -> anyhow::Result<Evicted> {
         self.messages.push(Message::user(text));
         let started = self.start();
         if started.is_err() {
@@ -84,7 +90,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Starts another answer to the last message.
-    pub(super) fn ask_again(&mut self) -> anyhow::Result<usize> {
+    pub(super) fn ask_again(&mut self) -> anyhow::Result<Evicted> {
         let answered = self.messages.last().is_some_and(|message| message.role() == Some("assistant"));
         let asked = self.messages.len().checked_sub(1 + usize::from(answered));
         let Some(last) = asked.filter(|&last| self.messages[last].role() == Some("user")) else {
@@ -97,11 +103,12 @@ impl<'a> Conversation<'a> {
     }
 
     /// Renders the messages, drops the oldest as long as there is no room for an answer, and starts.
-    fn start(&mut self) -> anyhow::Result<usize> {
+    fn start(&mut self) -> anyhow::Result<Evicted> {
         let room = self.context() / 4;
         let answer = self.params.max_tokens.map_or(room, |most| most.min(room));
         let mut kept = self.messages.clone();
         let mut prompt = session::prompt(self.chat, self.tokenizer, &kept)?;
+        let whole = prompt.len();
         while prompt.len() + answer > self.context() {
             let fixed = self.fixed();
             // A question and its answer go together: templates insist on turns.
@@ -110,15 +117,24 @@ impl<'a> Conversation<'a> {
             kept.drain(fixed..=fixed + next);
             prompt = session::prompt(self.chat, self.tokenizer, &kept)?;
         }
+        // Who names a number of tokens wants that many, of this answer too.
+        if self.params.max_tokens.is_some() {
+            let sinks = session::sinks(self.chat, self.tokenizer, &kept)?;
+            self.params.overflow = Overflow::Slide { sinks };
+        }
         self.engine.extend(self.sequence, &prompt, &self.params)?;
-        let forgotten = self.messages.len() - kept.len();
+        let evicted = Evicted {
+            messages: self.messages.len() - kept.len(),
+            tokens: whole.saturating_sub(prompt.len()),
+        };
         self.messages = kept;
-        Ok(forgotten)
+        Ok(evicted)
     }
 
     /// Prints the answer that was started and keeps it, as far as it came.
     pub(super) fn answer(&mut self, screen: Screen, answer: &mut Answer) -> anyhow::Result<Summary> {
-        let generated = session::generate(&mut self.engine, self.sequence, screen, Some(answer))?;
+        let generated =
+            session::generate(&mut self.engine, self.sequence, screen, Some(answer), self.guard.counters())?;
         self.messages.push(Message::assistant(generated.text));
         Ok(generated.summary)
     }

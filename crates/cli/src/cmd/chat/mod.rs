@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use engine::{Finish, Summary};
+use engine::{Stopped, Summary};
 use model::Plan;
 use text::Tokenizer;
 use text::chat::Chat;
@@ -18,11 +18,13 @@ use crate::args::Answering;
 use crate::cmd::run;
 use crate::config::Config;
 use crate::failure::Interrupted;
+use crate::limits::{self, Watch};
 use crate::screen::{Screen, count, printable};
+use crate::status::About;
 use crate::target::Target;
 use crate::{interrupt, load, model_file, session};
 use commands::Next;
-use conversation::Conversation;
+use conversation::{Conversation, Evicted};
 use lines::{Lines, Read};
 
 const EXAMPLES: &str = "\
@@ -64,6 +66,7 @@ struct Talk<'a> {
 pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Config) -> anyhow::Result<()> {
     let screen = Screen::new(config, command.quiet);
     let mut target = Target::open(&command.machine, config, screen)?;
+    let watch = Watch::open(&command.machine, &command.limiting, &target, config, screen)?;
     let file = model_file::open(command.model.model.as_deref(), config)?;
     model::arch::spec(&file)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
@@ -73,10 +76,13 @@ pub(crate) fn converse(command: &Answering, history: Option<&Path>, config: &Con
     let (_, plan) = Plan::read(&file, Some(context))?;
     let options = load::options(&plan, machine, 1, config)?;
     let vocabulary = Some(Arc::clone(&tokenizer));
-    let engine = load::engine(&file, &plan, &mut target, &options, vocabulary, machine, screen)?;
+    let mut engine = load::engine(&file, &plan, &mut target, &options, vocabulary, machine, screen)?;
 
+    let about = About { command: "chat", model: file.name().to_owned(), device: target.name() };
+    let guard = limits::guard(&mut engine, watch, &about);
     let params = session::params(&command.sampling, command.max_tokens());
-    let conversation = Conversation::new(engine, &tokenizer, &chat, params, command.system.as_deref())?;
+    let conversation =
+        Conversation::new(engine, guard, &tokenizer, &chat, params, command.system.as_deref())?;
     let mut lines = Lines::open(history)?;
     if lines.is_terminal() {
         let parameters = file.tensors().iter().map(gguf::Tensor::elements).sum();
@@ -148,21 +154,22 @@ impl Talk<'_> {
 
     /// Answers a message, or the last one again.
     fn answer(&mut self, message: Option<&str>) -> anyhow::Result<()> {
-        let forgotten = match message {
+        let evicted = match message {
             Some(message) => self.conversation.ask(message)?,
             None => self.conversation.ask_again()?,
         };
-        if forgotten > 0 {
+        if evicted.messages > 0 {
+            let Evicted { messages, tokens } = evicted;
             self.screen.note(&format!(
-                "note: the conversation is longer than its {} positions; the oldest {forgotten} messages are \
-                 forgotten",
+                "[kv] evicted the oldest {messages} messages ({tokens} tokens): the conversation is longer than \
+                 its {} positions",
                 self.conversation.context()
             ));
         }
         let mut answer = Answer::new(self.screen);
         let summary = self.conversation.answer(self.screen, &mut answer)?;
         answer.finish()?;
-        if summary.finish == Finish::Length && self.conversation.is_full() {
+        if summary.stopped == Some(Stopped::Context) {
             self.screen.note("note: the context is full; /clear starts anew, --ctx-size makes it larger");
         }
         self.last = Some(summary);
