@@ -215,7 +215,7 @@ impl<'a> Budget<'a> {
         if let Some(left) = sum.and_then(|sum| self.free.bytes?.checked_sub(sum.host())) {
             return format!("--reserve {}M fits", left >> 20);
         }
-        let elsewhere = if self.is_apart() { ", or --device cpu" } else { "" };
+        let elsewhere = if self.target.is_gpu() { ", or --device cpu" } else { "" };
         let or = if elsewhere.is_empty() { " or" } else { "," };
         format!("use a smaller model{or} one quantized to fewer bits{elsewhere}")
     }

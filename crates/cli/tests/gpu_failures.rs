@@ -187,7 +187,7 @@ fn too_small_for_the_context() {
         for offer in offers {
             let ran = machine.ask(&[&["--device", "cuda"], &offer[..]].concat());
             assert_eq!((ran.code, ran.out.as_str()), (Some(0), cores.as_str()), "{err}{}", ran.err);
-            let Some(at) = offer.iter().position(|word| *word == "--ctx-size") else { continue };
+            let Some(at) = offer.iter().position(|word| *word == "-c") else { continue };
             let positions: usize = offer[at + 1].parse().expect("a number of positions");
             let more = (positions + 32).to_string();
             let mut beyond = offer.clone();
