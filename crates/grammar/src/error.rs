@@ -81,6 +81,9 @@ const REWORDED: &[(&str, &str)] = &[
         "circular references with sibling keys",
         "a reference that leads back to itself may have no other keywords beside it; move them",
     ),
+    ("lexer precomputation failed", "it is too complex; use fewer and simpler patterns"),
+    ("lexer configuration (grammar) too big", "it is too complex; use fewer and simpler patterns"),
+    ("lookarounds not supported", "word boundaries, and anchors within a pattern, are not supported"),
     (
         "min/maxProperties only supported",
         "`minProperties` and `maxProperties` are only supported where all of `properties` are required",

@@ -14,8 +14,8 @@ const REPEAT: u64 = 10_000;
 
 /// The same grammar in Lark.
 pub(crate) fn lark(source: &str, limits: &Limits) -> Result<String, Error> {
-    if source.len() > limits.bytes {
-        let fault = format!("it is larger than {} bytes; make it smaller", limits.bytes);
+    if source.len() > limits.grammar_bytes {
+        let fault = format!("it is larger than {} bytes; make it smaller", limits.grammar_bytes);
         return Err(Error::Grammar { line: 1, column: 1, fault });
     }
     let mut reader = Reader { source, at: 0, limits, names: HashMap::new(), rules: Vec::new() };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Constraint, Grammar, Rules};
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{ParserFactory, TokenParser};
@@ -53,6 +53,7 @@ impl Grammars {
         factory.quiet();
         let bounds = factory.limits_mut();
         bounds.max_lexer_states = limits.states;
+        bounds.initial_lexer_fuel = limits.fuel;
         bounds.verbose_errors = false;
         Ok(Grammars { factory, limits, ends, cache: Mutex::default() })
     }
@@ -68,7 +69,7 @@ impl Grammars {
         if let Some(compiled) = lock(&self.cache).get(&key.0) {
             return Ok(Rules(compiled));
         }
-        let parser = self.parser(key.1).map_err(|error| match source {
+        let (parser, warm) = self.parser(key.1).map_err(|error| match source {
             Source::Object | Source::Schema(_) => {
                 Error::Schema { path: String::new(), fault: first_line(&error) }
             }
@@ -78,7 +79,7 @@ impl Grammars {
         })?;
         let compiled = Arc::new(Compiled {
             name: key.0.chars().take(80).collect(),
-            shared: Mutex::new(Shared { warm: parser.deep_clone(), spoiled: Arc::default() }),
+            shared: Mutex::new(Shared { warm, spoiled: Arc::default() }),
             fresh: Mutex::new(parser),
             ends: self.ends.clone(),
             named: named.into(),
@@ -133,12 +134,19 @@ impl Grammars {
         Ok((grammar, named))
     }
 
-    /// Compiles on a thread of its own, whose stack is as large as the deepest schema needs.
-    fn parser(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
+    /// Compiles on a thread of its own, whose stack is as large as the deepest schema needs: a parser, and a
+    /// copy that may be moved on.
+    fn parser(&self, grammar: TopLevelGrammar) -> Result<(TokenParser, TokenParser), String> {
         let compile = || {
             let mut parser = self.factory.create_parser(grammar).map_err(|error| format!("{error:#}"))?;
             parser.start_without_prompt();
-            Ok(parser)
+            // Rules by which nothing can be written are found here, and not while a text is written.
+            let mut warm = parser.deep_clone();
+            warm.compute_mask().map_err(|error| match warm.stop_reason() {
+                StopReason::NoExtensionBias => "no text follows it".to_owned(),
+                _ => format!("{error:#}"),
+            })?;
+            Ok((parser, warm))
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK);

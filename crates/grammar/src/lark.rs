@@ -15,8 +15,8 @@ const REPEAT: u64 = 10_000;
 /// A grammar that is safe to compile: what it asks for is bounded, its JSON schemas are checked and
 /// rewritten, it names no control tokens and changes no settings.
 pub(crate) fn check<'a>(source: &'a str, limits: &Limits) -> Result<Cow<'a, str>, Error> {
-    if source.len() > limits.bytes {
-        let fault = format!("it is larger than {} bytes; make it smaller", limits.bytes);
+    if source.len() > limits.grammar_bytes {
+        let fault = format!("it is larger than {} bytes; make it smaller", limits.grammar_bytes);
         return Err(Error::Grammar { line: 1, column: 1, fault });
     }
     let mut scan = Scan { source, at: 0, limits };

@@ -1,5 +1,7 @@
 //! Regular expressions, looked over before they are compiled.
 
+use regex_syntax::ast::parse::ParserBuilder;
+
 use crate::limits::Limits;
 
 /// Largest count of a repetition.
@@ -13,6 +15,15 @@ pub(crate) fn check(pattern: &str, limits: &Limits) -> Result<(), String> {
     if pattern.len() > limits.regex_bytes {
         return Err(format!("a pattern is longer than {} bytes; shorten it", limits.regex_bytes));
     }
+    repetitions(pattern, limits)?;
+    let parsed = ParserBuilder::new().nest_limit(4 * limits.depth as u32).build().parse(pattern);
+    parsed.map(drop).map_err(|error| {
+        format!("{} at character {} of the pattern", error.kind(), error.span().start.column)
+    })
+}
+
+/// Bounds what repetitions multiply to; what is no pattern is for the parser to say.
+fn repetitions(pattern: &str, limits: &Limits) -> Result<(), String> {
     let mut groups: Vec<u64> = vec![1];
     let mut largest = 1u64;
     let mut class = false;

@@ -275,7 +275,6 @@ impl Rewriting<'_> {
             Takes::Values => {
                 let values = value.as_array().filter(|values| !values.is_empty());
                 for (i, value) in values.ok_or_else(|| wrong(path, "a list of values"))?.iter().enumerate() {
-                    self.schemas += 1;
                     let length = path.len();
                     push(path, &i.to_string());
                     self.literal(value, path)?;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{BUILT_IN, GRAMMARS, write};
+use common::{BUILT_IN, GRAMMARS};
 use grammar::{Grammars, Source};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -25,8 +25,13 @@ enum Must {
 }
 use Must::{End, Follow, Refuse};
 
+/// Lists in lists; `json!` would copy what is inside at each level.
 fn nested(depth: usize, inner: Value) -> Value {
-    (0..depth).fold(inner, |schema, _| json!({"type": "array", "items": schema}))
+    (0..depth).fold(inner, |schema, _| {
+        let mut list = serde_json::Map::new();
+        list.insert("items".to_owned(), schema);
+        Value::Object(list)
+    })
 }
 
 /// Dropping a deep value recurses; those that only a program can build are taken apart.
@@ -469,11 +474,7 @@ fn main() {
         let compiled = grammars.compile(&source);
         let compiling = began.elapsed();
         if let (Ok(rules), true) = (&compiled, must != Refuse) {
-            // Some cannot be followed to an end; none may panic or hang.
-            let followed = std::panic::catch_unwind(|| follow(rules));
-            if followed.is_err() {
-                faults.push(format!("{name}: a panic while it was followed"));
-            }
+            follow(rules);
         }
         let took = began.elapsed();
         let grew = peak().unwrap_or(0).saturating_sub(before);
@@ -532,7 +533,7 @@ fn main() {
 fn follow(rules: &engine::Rules) {
     let mut constraint = rules.0.start();
     let mut scores = vec![0.0f32; BUILT_IN.len()];
-    for step in 0..12 {
+    for step in 0usize..25 {
         scores.fill(0.0);
         if constraint.finished() || constraint.mask(&mut scores).is_err() {
             return;
@@ -544,6 +545,4 @@ fn follow(rules: &engine::Rules) {
             return;
         }
     }
-    // And once to its end, where there is one near.
-    let _ = std::panic::catch_unwind(|| write(&BUILT_IN, rules, 1, 8));
 }
