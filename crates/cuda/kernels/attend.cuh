@@ -5,7 +5,8 @@
 // A tile is up to PAIRS pairs (row of the step, query head) that share a slot and a KV head. For a page of 32
 // positions
 //   S = Q · Kᵀ        on tensor cores, pairs are rows, four n-tiles of 8 positions
-//   P = 2^(S - top)   top is the largest score so far, sum the sum of P: the softmax goes along
+//   P = 2^(S - top)   top is the largest score so far, sum the sum of P: the softmax goes along; P and sum are
+//                     2^LIFT times that
 //   O = O · 2^(old top - top) + P · V
 // The scores are in base 2: scale · log2 e is folded into the queries before they are rounded (with a cap,
 // 2 · scale · log2 e / cap is).
@@ -100,14 +101,14 @@ DEVICE float query_factor(const AttendArgs &a) { return a.cap > 0.0f ? 2.0f * LO
 // only pages at the edge of what is seen ask for; the tile itself, read again after the walk. Registers are short
 // in between.
 template <typename K> DEVICE constexpr u32 staged_bytes() { return K::QUERIES + 4 * K::PAIRS + sizeof(Tile); }
-template <typename K> DEVICE u32 *seen_of(u8 *staged) { return reinterpret_cast<u32 *>(staged + K::QUERIES); }
-template <typename K> DEVICE Tile *tile_of(u8 *staged) { return reinterpret_cast<Tile *>(seen_of<K>(staged) + K::PAIRS); }
+template <typename K> DEVICE const u32 *seen_of(const u8 *staged) { return reinterpret_cast<const u32 *>(staged + K::QUERIES); }
+template <typename K> DEVICE const Tile *tile_of(const u8 *staged) { return reinterpret_cast<const Tile *>(seen_of<K>(staged) + K::PAIRS); }
 
 // What the tile is and what its pair `pair` sees, by one lane; pairs beyond the tile's see what its first row
 // sees.
 template <typename K> DEVICE void stage_tile(const AttendArgs &a, const Tile &tile, u32 pair, u8 *staged) {
-    seen_of<K>(staged)[pair] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
-    if (pair == 0) *tile_of<K>(staged) = tile;
+    reinterpret_cast<u32 *>(staged + K::QUERIES)[pair] = pair < tile.pairs ? a.position[tile.first + pair / tile.heads] : tile.low;
+    if (pair == 0) *reinterpret_cast<Tile *>(staged + K::QUERIES + 4 * K::PAIRS) = tile;
 }
 
 DEVICE const float *query_at(const AttendArgs &a, const Tile &tile, u32 pair) {
@@ -178,7 +179,6 @@ DEVICE void walk(const AttendArgs &a, Sums<K> &sums, typename K::Ring &ring, con
     constexpr u32 ROWS = K::ROWS, GROUPS = K::GROUPS, DEPTH = K::DEPTH;
     static_assert(GROUPS % DEPTH == 0, "a group has the same place in the ring in every page");
     const u32 *seen = seen_of<K>(staged);
-    const Tile *tile = tile_of<K>(staged);
     const u8 *keys = keys_at(a, pages, entry_at(a, pages, first));
     u32 following = first + step < end ? entry_at(a, pages, first + step) : 0;
     NO_UNROLL for (u32 page = first; page < end; page += step) {
@@ -237,18 +237,18 @@ DEVICE void walk(const AttendArgs &a, Sums<K> &sums, typename K::Ring &ring, con
             K::rescale(sums.o, keep);
         }
         UNROLL for (u32 r = 0; r < ROWS; r++) {
+            float base = sums.top[r] - K::LIFT;
             UNROLL for (u32 i = 0; i < 8; i += 2) {
-                s[r][i] = exp2_fast(s[r][i] - sums.top[r]);
-                s[r][i + 1] = exp2_fast(s[r][i + 1] - sums.top[r]);
+                s[r][i] = exp2_fast(s[r][i] - base);
+                s[r][i + 1] = exp2_fast(s[r][i + 1] - base);
                 sums.sum[r] += s[r][i] + s[r][i + 1];
             }
         }
-        K::add_values(ring, sums.o, s, edge, page, tile, refill);
+        K::add_values(ring, sums.o, s, edge, page, staged, refill);
         if (!K::LATE && more) K::load_beside_values(ring, keys, pages);
     }
     UNROLL for (u32 r = 0; r < ROWS; r++) {
         sums.sum[r] += shfl_xor(sums.sum[r], 1);
         sums.sum[r] += shfl_xor(sums.sum[r], 2);
     }
-    K::finish(sums);
 }

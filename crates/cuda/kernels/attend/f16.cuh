@@ -16,6 +16,7 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
     using Type = F16Cache;
     static constexpr u32 WIDTH = WIDTH_, DEPTH = DEPTH_, CHUNKS = WIDTH / 32, GROUPS = 2 * CHUNKS;
     static constexpr bool LATE = false;
+    static constexpr float LIFT = 0.0f;
     static constexpr u32 PAIRS = 16 * TALL, ROWS = 2 * TALL, QUERIES = PAIRS * WIDTH * 2;
 
     struct Ring {
@@ -122,7 +123,7 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
     }
 
     template <typename Refill>
-    static METHOD void add_values(Ring &ring, Out &out, const float (&weights)[ROWS][8], bool edge, u32 page, const Tile *tile, Refill refill) {
+    static METHOD void add_values(Ring &ring, Out &out, const float (&weights)[ROWS][8], bool edge, u32 page, const u8 *staged, Refill refill) {
         u32 p[TALL][2][4];
         UNROLL for (u32 m = 0; m < TALL; m++) {
             UNROLL for (u32 j = 0; j < 4; j++) {
@@ -133,6 +134,7 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
         UNROLL for (u32 u = CHUNKS; u < 2 * CHUNKS; u++) {
             Words4(&v)[4] = ring.words[u % DEPTH];
             if (edge) {
+                const Tile *tile = tile_of<F16Walk>(staged);
                 u32 take[4], start = tile->start, count = tile->high - start + 1;
                 UNROLL for (u32 j = 0; j < 4; j++) {
                     u32 here = page * PAGE + 8 * (lane() % 4) + 2 * j - start;
@@ -148,8 +150,6 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
             refill(u);
         }
     }
-
-    static METHOD void finish(Sums<F16Walk> &) {}
 
     // Columns first.. to before first + COLUMNS of the tile's pairs, to parts[pair * stride + column - first].
     template <u32 COLUMNS> static METHOD void put(const Sums<F16Walk> &sums, u32 first, u32 pairs, float *parts, u32 stride) {

@@ -7,11 +7,11 @@
 //
 // P · V is the other way round, Oᵀ = Vᵀ · Pᵀ: the values' sixteen dimensions are the rows of A, for those are
 // what must be converted; the scores are, packed, B of both k-steps. A value's byte, plus 128, becomes a half by
-// 0x64 above it (1024 + 128 + code), from which 1152 is taken. Its scale is folded into P, times 128 so that what
-// becomes f16 is about P times the head's largest value, which f16 holds wherever an f16 cache would hold it; it
-// is taken out of the sum of P at the end.
+// 0x64 above it (1024 + 128 + code), from which 1152 is taken. Its scale is folded into P, both rounded to f16;
+// P is lifted by 128, so that the product is about P times the head's largest value, which f16 holds wherever an
+// f16 cache would hold it.
 //
-// Error, beside that of the cache: queries 2^-16 of the largest, P 2^-11. Against exact attention over the same
+// Error, beside that of the cache: queries 2^-16 of the largest, P twice 2^-11. Against exact attention over the same
 // codes about 3e-4 of the root mean square of the output.
 #pragma once
 #include "../attend.cuh"
@@ -20,11 +20,14 @@
 template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
     using Type = Int8Cache;
     static constexpr u32 WIDTH = WIDTH_, DEPTH = DEPTH_, CHUNKS = WIDTH / 32, GROUPS = 2 * CHUNKS;
+    static constexpr float LIFT = 7.0f;
     // Whether scales of values are loaded only when the page's scores are there, to save registers.
     static constexpr bool LATE = TALL > 1;
     static_assert(!LATE || DEPTH <= CHUNKS, "what is loaded late is still of the same page");
-    // Codes of all pairs, then the factor of each.
-    static constexpr u32 PAIRS = 8 * TALL, ROWS = TALL, CODES = PAIRS * WIDTH * 2, QUERIES = CODES + PAIRS * 4;
+    // Codes of all pairs, then the factor of each, then ABOVE: given a constant, the assembler would make copies
+    // of the other one for every instruction that has both.
+    static constexpr u32 PAIRS = 8 * TALL, ROWS = TALL, CODES = PAIRS * WIDTH * 2, QUERIES = CODES + PAIRS * 4 + 16;
+    static constexpr u32 ABOVE = 0x64646464;
 
     struct Ring {
         Words4 words[DEPTH][2];
@@ -48,7 +51,10 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
     // 1 / dq for the largest magnitude of a query; what is too small for that is zero.
     static METHOD float query_steps(float most) { return most > 1e-30f ? 32512.0f / most : 0.0f; }
     static METHOD void put_factor(u8 *staged, u32 pair, float most, float factor) {
-        if (lane() == 0) reinterpret_cast<float *>(staged + CODES)[pair] = most * (1.0f / 32512.0f) * factor;
+        if (lane() == 0) {
+            reinterpret_cast<float *>(staged + CODES)[pair] = most * (1.0f / 32512.0f) * factor;
+            if (pair == 0) reinterpret_cast<u32 *>(staged + CODES)[PAIRS] = ABOVE;
+        }
     }
 
     // One query by one warp, turned if fused; pairs beyond the tile's are zeros.
@@ -157,32 +163,32 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
         }
     }
 
-    // Two codes of a word, of bytes given by `pick`, as halves.
-    static METHOD u32 halves(u32 word, u32 pick) { return halves_add(pick_bytes(word, 0x64646464u, pick), 0xe480e480u); }
+    // Two codes of a word, of bytes given by `pick`, as halves; `above` is their other bytes.
+    static METHOD u32 halves(u32 word, u32 above, u32 pick) { return halves_add(pick_bytes(word, above, pick), 0xe480e480u); }
 
     template <typename Refill>
-    static METHOD void add_values(Ring &ring, Out &out, const float (&weights)[ROWS][8], bool edge, u32 page, const Tile *tile, Refill refill) {
-        const u32 words[4] = {ring.values.x, ring.values.y, ring.values.z, ring.values.w};
-        float scale[8];
-        UNROLL for (u32 j = 0; j < 4; j++) {
-            scale[2 * j] = half_low(words[j]) * 128.0f;
-            scale[2 * j + 1] = half_high(words[j]) * 128.0f;
-        }
+    static METHOD void add_values(Ring &ring, Out &out, const float (&weights)[ROWS][8], bool edge, u32 page, const u8 *staged, Refill refill) {
+        u32 words[4] = {ring.values.x, ring.values.y, ring.values.z, ring.values.w};
         if (edge) {
+            const Tile *tile = tile_of<Int8Walk>(staged);
             u32 start = tile->start, count = tile->high - start + 1;
-            UNROLL for (u32 i = 0; i < 8; i++) scale[i] = page * PAGE + 8 * (lane() % 4) + i - start < count ? scale[i] : 0.0f;
+            UNROLL for (u32 j = 0; j < 4; j++) {
+                u32 here = page * PAGE + 8 * (lane() % 4) + 2 * j - start;
+                words[j] &= (here < count ? 0xffffu : 0) | (here + 1 < count ? 0xffff0000u : 0);
+            }
         }
         u32 p[ROWS][4];
         UNROLL for (u32 r = 0; r < ROWS; r++) {
             UNROLL for (u32 j = 0; j < 4; j++) {
-                p[r][j] = floats_to_halves(weights[r][2 * j] * scale[2 * j], weights[r][2 * j + 1] * scale[2 * j + 1]);
+                p[r][j] = halves_mul(floats_to_halves(weights[r][2 * j], weights[r][2 * j + 1]), words[j]);
             }
         }
+        u32 above = reinterpret_cast<const u32 *>(staged + CODES)[PAIRS];
         UNROLL for (u32 u = CHUNKS; u < GROUPS; u++) {
             UNROLL for (u32 i = 0; i < 2; i++) {
                 Words4 v = ring.words[u % DEPTH][i];
-                u32 low[4] = {halves(v.x, 0x4140), halves(v.y, 0x4140), halves(v.x, 0x4342), halves(v.y, 0x4342)};
-                u32 high[4] = {halves(v.z, 0x4140), halves(v.w, 0x4140), halves(v.z, 0x4342), halves(v.w, 0x4342)};
+                u32 low[4] = {halves(v.x, above, 0x4140), halves(v.y, above, 0x4140), halves(v.x, above, 0x4342), halves(v.y, above, 0x4342)};
+                u32 high[4] = {halves(v.z, above, 0x4140), halves(v.w, above, 0x4140), halves(v.z, above, 0x4342), halves(v.w, above, 0x4342)};
                 UNROLL for (u32 r = 0; r < ROWS; r++) {
                     F32x4 &o = out.o[r][2 * (u - CHUNKS) + i];
                     mma_f16(o, low[0], low[1], low[2], low[3], p[r][0], p[r][1]);
@@ -191,10 +197,6 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
             }
             refill(u);
         }
-    }
-
-    static METHOD void finish(Sums<Int8Walk> &sums) {
-        UNROLL for (u32 r = 0; r < ROWS; r++) sums.sum[r] *= 128.0f;
     }
 
     // The first of the lane's dimensions of sixteen; the other is two further.

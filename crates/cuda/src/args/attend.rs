@@ -225,7 +225,7 @@ impl Attention {
     /// Bytes of a tile in shared memory: queries and what belongs to each, a position for each, what describes
     /// the tile.
     fn staged_bytes(&self, kind: Kind) -> usize {
-        let beside = if self.kv == KvType::F16 { 0 } else { 4 };
-        self.pairs(kind) * (2 * self.width() + beside + 4) + 48
+        let (each, all) = if self.kv == KvType::F16 { (0, 0) } else { (4, 16) };
+        self.pairs(kind) * (2 * self.width() + each + 4) + all + 48
     }
 }
