@@ -38,6 +38,7 @@ Examples:
   jetson-llm inspect model.gguf                       what a file holds, and whether it fits
   jetson-llm fit model.gguf                           which contexts fit, and the best choice
   jetson-llm doctor                                   what is amiss with this machine
+  jetson-llm monitor                                  memory, heat, power and running models, live
 
 Environment: JETSON_LLM_MODEL and JETSON_LLM_THREADS stand in for -m and -t; NO_COLOR turns off
 colour and progress. Exit codes: 0 done, 1 failed while running, 2 unusable input, 130 interrupted.";
@@ -73,6 +74,7 @@ enum Command {
     Quantize(cmd::quantize::Command),
     Fit(cmd::fit::Command),
     Doctor(cmd::doctor::Command),
+    Monitor(cmd::monitor::Command),
     Soak(Box<cmd::soak::Command>),
     Completions(cmd::completions::Command),
     Man(cmd::man::Command),
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Some(Command::Quantize(command)) => cmd::quantize::run(command, &config),
         Some(Command::Fit(command)) => cmd::fit::run(command, &config),
         Some(Command::Doctor(command)) => cmd::doctor::run(command, &config),
+        Some(Command::Monitor(command)) => cmd::monitor::run(command, &config),
         Some(Command::Soak(command)) => cmd::soak::run(command, &config),
         Some(Command::Completions(command)) => cmd::completions::run(command),
         Some(Command::Man(command)) => cmd::man::run(command),

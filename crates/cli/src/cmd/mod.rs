@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 mod inspect_check;
 pub(crate) mod logits;
 pub(crate) mod man;
+pub(crate) mod monitor;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
 pub(crate) mod profile;
