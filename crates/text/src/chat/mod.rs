@@ -184,6 +184,11 @@ impl Chat {
         &self.template.source
     }
 
+    /// The source of the template for requests with tools: the same, unless the model brings another.
+    pub fn tool_source(&self) -> &str {
+        &self.tool_use.as_ref().unwrap_or(&self.template).source
+    }
+
     /// Renders a conversation. Costs are bounded, so this always ends, but it may take a few hundred
     /// milliseconds for a template that means harm.
     pub fn render(&self, request: &Request) -> Result<Prompt, Error> {
