@@ -2,9 +2,12 @@
 
 mod ahead;
 mod guard;
+mod overflow;
 mod schedule;
 mod slide;
 mod supply;
+
+pub use overflow::{Refused, Saved};
 
 use crate::Error;
 use crate::generation::{Event, Finish, Generation, Listener, Params, Setting, Stopped, Summary};
@@ -17,6 +20,7 @@ use model::{Batch, Row, Runner};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use supply::Short;
 use text::Tokenizer;
 
 /// Time since some fixed moment. The engine has no clock of its own, so that tests can fake it.
@@ -70,6 +74,10 @@ pub struct Engine {
     turns: Vec<Turn>,
     ahead: Ahead,
     guard: Guard,
+    /// Most bytes of stored sequences.
+    overflow: u64,
+    /// Uses of sequences so far.
+    uses: u64,
 }
 
 impl Engine {
@@ -97,7 +105,9 @@ impl Engine {
             batch: Batch { rows: Vec::with_capacity(options.rows) },
             turns: Vec::with_capacity(options.slots),
             ahead: Ahead::new(runner.chooser().map_or(0, |chooser| chooser.rows())),
-            guard: Guard::default(),
+            guard: Guard::new(runner.grows()),
+            overflow: 0,
+            uses: 0,
             runner,
             tokenizer,
             clock,
@@ -173,9 +183,10 @@ impl Engine {
     /// does from here on.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Busy`] while it generates, [`Error::Slots`].
+    /// [`Error::Closed`], [`Error::Busy`] while it generates, [`Error::Slots`], [`Error::Lost`].
     pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId, Error> {
         self.idle(id)?;
+        self.restore(id.slot as usize)?;
         let fork = self.open()?;
         let [Some(from), Some(to)] = self
             .slots
@@ -191,6 +202,7 @@ impl Engine {
             to.share(from, from.first() + from.pages().len(), pool);
             self.runner.map(fork.slot as usize, group, to.first(), to.pages());
         }
+        self.touch(fork.slot as usize);
         Ok(fork)
     }
 
@@ -238,12 +250,11 @@ impl Engine {
     pub fn extend(&mut self, id: SequenceId, prompt: &[u32], params: &Params) -> Result<usize, Error> {
         self.idle(id)?;
         self.check(prompt, self.context)?;
-        let Self { slots, pools, windows, .. } = self;
-        let Some(sequence) = &mut slots[id.slot as usize] else { return Ok(0) };
-        let cached = sequence.ids[..sequence.cached].iter();
-        let common = cached.zip(prompt).take_while(|(old, new)| old == new).count();
+        let sequence = self.sequence(id)?;
+        let kept = sequence.ids[..sequence.kept()].iter();
+        let common = kept.zip(prompt).take_while(|(old, new)| old == new).count();
         // The last token is always computed: its logits are needed.
-        let reused = sequence.whole(common.min(prompt.len() - 1), windows);
+        let reused = common.min(prompt.len() - 1);
         let mut generation = Generation::new(
             params,
             Setting {
@@ -252,13 +263,20 @@ impl Engine {
                 vocab: self.vocab,
                 context: self.context,
                 prompt,
-                reused,
                 now: (self.clock)(),
             },
         )?;
         generation.meet(self.runner.chooser());
-        sequence.truncate(reused, windows, pools);
-        sequence.ids.extend_from_slice(&prompt[reused..]);
+        let slot = id.slot as usize;
+        if let Some(sequence) = &mut self.slots[slot] {
+            sequence.truncate(reused, &self.windows, &mut self.pools);
+        }
+        self.restore(slot)?;
+        self.touch(slot);
+        let Some(sequence) = &mut self.slots[slot] else { return Ok(0) };
+        let reused = sequence.cached;
+        sequence.ids.extend_from_slice(&prompt[sequence.ids.len()..]);
+        generation.reuse(reused);
         sequence.generation = Some(generation);
         Ok(reused)
     }
@@ -288,6 +306,7 @@ impl Engine {
         self.end_cancelled(on);
         if self.running() && self.admitted() {
             let begun = self.limited_now();
+            self.watch(on);
             self.step_once(on)?;
             self.worked_since(begun);
         }
@@ -298,7 +317,7 @@ impl Engine {
         if self.step_ahead(on)? {
             return Ok(());
         }
-        self.schedule(on);
+        self.schedule(on)?;
         if self.begin_ahead()? {
             self.step_ahead(on)?;
         } else if !self.turns.is_empty() {
@@ -346,7 +365,8 @@ impl Engine {
     /// logits of those whose place in `ids` is in `wanted`, in order.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Busy`], [`Error::TooLong`], [`Error::Token`], [`Error::Lost`].
+    /// [`Error::Closed`], [`Error::Busy`], [`Error::TooLong`], [`Error::Token`], [`Error::Memory`],
+    /// [`Error::Lost`].
     pub fn feed(
         &mut self,
         id: SequenceId,
@@ -361,6 +381,8 @@ impl Engine {
         self.check(ids, self.context - known)?;
         self.ahead.interrupt();
         let slot = id.slot as usize;
+        self.restore(slot)?;
+        self.touch(slot);
         if let Some(sequence) = &mut self.slots[slot] {
             sequence.truncate(known, &self.windows, &mut self.pools);
             sequence.ids.extend_from_slice(ids);
@@ -398,8 +420,16 @@ impl Engine {
             if from < wanted.end {
                 to = to.min(from.max(wanted.start).saturating_add(logit_rows));
             }
-            if self.reserve(slot, to) < to {
-                return Err(Error::TooLong { tokens: len, room: from });
+            while !self.admitted() {}
+            let begun = self.limited_now();
+            self.ask_room();
+            let reserved = self.reserve(slot, to)?;
+            match reserved.short {
+                None => {}
+                Some(Short::Pages) => return Err(Error::TooLong { tokens: len, room: reserved.to }),
+                Some(Short::Memory { needed }) => {
+                    return Err(Error::Memory { needed, room: self.guard.room() });
+                }
             }
             let Some(sequence) = &mut self.slots[slot] else { return Ok(()) };
             self.batch.rows.clear();
@@ -411,6 +441,7 @@ impl Engine {
             }));
             self.runner.step(&self.batch)?;
             sequence.advance(to - from);
+            self.worked_since(begun);
             let rows = (from..to).filter(|i| wanted.contains(i));
             rows.zip(self.runner.logits().chunks_exact(self.vocab)).for_each(|(i, row)| on(i, row));
         }
@@ -479,6 +510,14 @@ impl Engine {
         }
     }
 
+    /// A slot's sequence is used now.
+    fn touch(&mut self, slot: usize) {
+        self.uses += 1;
+        if let Some(sequence) = &mut self.slots[slot] {
+            sequence.used = self.uses;
+        }
+    }
+
     /// Notes what there is no more of for the generation in a slot.
     fn stop(&mut self, slot: usize, stopped: Stopped) {
         if let Some(sequence) = &mut self.slots[slot]
@@ -498,6 +537,7 @@ impl Engine {
             // Pages of steps that went too far.
             sequence.trim(&mut self.pools);
             self.leave(slot);
+            self.touch(slot);
         }
     }
 

@@ -60,6 +60,20 @@ pub enum Error {
         /// Its slot.
         slot: u32,
     },
+    /// No memory for the cache, or for a copy of it.
+    #[error("{needed} bytes of memory are needed and {room} are left; close other programs or use --kv int8")]
+    Memory {
+        /// Bytes it takes.
+        needed: u64,
+        /// Bytes there are above the reserve.
+        room: u64,
+    },
+    /// A saved sequence of something else.
+    #[error("the saved sequence {what}; it is of another model, context or cache type: compute it anew")]
+    Saved {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The device is gone.
     #[error(transparent)]
     Lost(#[from] Lost),

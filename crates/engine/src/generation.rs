@@ -200,7 +200,6 @@ pub(crate) struct Setting<'a> {
     pub(crate) vocab: usize,
     pub(crate) context: usize,
     pub(crate) prompt: &'a [u32],
-    pub(crate) reused: usize,
     pub(crate) now: Duration,
 }
 
@@ -230,7 +229,7 @@ impl Generation {
             cancelled: false,
             stopped: None,
             overflow: params.overflow,
-            prompt: setting.prompt.len() - setting.reused,
+            prompt: setting.prompt.len(),
             id: setting.id,
             words,
             sampler,
@@ -242,12 +241,18 @@ impl Generation {
             // Rules let a text end only where it is whole.
             heed_ends: !params.ignore_eos || params.rules.is_some(),
             logprobs: params.logprobs,
-            reused: setting.reused,
+            reused: 0,
             started: setting.now,
             prompt_end: None,
             first: None,
             generated: 0,
         })
+    }
+
+    /// The first tokens of the prompt need not be computed.
+    pub(crate) fn reuse(&mut self, reused: usize) {
+        self.prompt -= reused;
+        self.reused = reused;
     }
 
     /// Whether logits are still of use: a request for no tokens only computes its prompt.

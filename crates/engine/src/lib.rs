@@ -16,10 +16,10 @@ mod sequence;
 pub mod service;
 pub mod stop;
 
-pub use engine::{Clock, Engine};
+pub use engine::{Clock, Engine, Refused, Saved};
 pub use error::Error;
 pub use generation::{Event, Finish, Overflow, Params, Stopped, Summary};
-pub use limits::{Limits, Unlimited};
+pub use limits::{Limits, MARGIN, Unlimited};
 pub use notice::Notice;
 pub use sample::{Constraint, Grammar, Rules, Sampler, Sampling, Stuck};
-pub use sequence::SequenceId;
+pub use sequence::{SequenceId, StoredGroup};

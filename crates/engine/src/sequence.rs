@@ -12,6 +12,42 @@ pub struct SequenceId {
     pub(crate) serial: u32,
 }
 
+/// Pages of a cache group, outside of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredGroup {
+    /// Number of the first page: those before are behind the group's window.
+    pub first: usize,
+    /// Pages one after the other, as the runner reads and writes them.
+    pub bytes: Vec<u8>,
+}
+
+/// A sequence's cache, outside of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stored {
+    /// Positions.
+    pub(crate) cached: usize,
+    /// Pages, by cache group.
+    pub(crate) groups: Vec<StoredGroup>,
+}
+
+impl Stored {
+    /// Bytes of the pages.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.groups.iter().map(|group| group.bytes.len() as u64).sum()
+    }
+
+    /// Keeps pages of the first `len` positions.
+    fn truncate(&mut self, len: usize) {
+        for group in &mut self.groups {
+            let pages = self.cached.div_ceil(PAGE) - group.first;
+            let size = group.bytes.len().checked_div(pages).unwrap_or(0);
+            group.bytes.truncate(len.div_ceil(PAGE).saturating_sub(group.first) * size);
+            group.bytes.shrink_to_fit();
+        }
+        self.cached = len;
+    }
+}
+
 /// A sequence in its slot.
 pub(crate) struct Sequence {
     pub(crate) id: SequenceId,
@@ -23,6 +59,10 @@ pub(crate) struct Sequence {
     pub(crate) known: usize,
     /// Its pages, by cache group.
     pub(crate) tables: Vec<Table>,
+    /// Its cache while that is not in pages.
+    pub(crate) stored: Option<Stored>,
+    /// When it was used last, in turns of the engine.
+    pub(crate) used: u64,
     pub(crate) generation: Option<Generation>,
 }
 
@@ -41,6 +81,8 @@ impl Sequence {
             cached: 0,
             known: 0,
             tables: (0..groups).map(|_| Table::with_room(pages)).collect(),
+            stored: None,
+            used: 0,
             generation: None,
         }
     }
@@ -59,8 +101,17 @@ impl Sequence {
     /// How many of the first `len` cached tokens can be gone on from: none of them where a window has lost
     /// what the next row sees.
     pub(crate) fn whole(&self, len: usize, windows: &[Option<usize>]) -> usize {
-        let has = |(table, &window): (&Table, _)| table.first() * PAGE <= seen_from(len, window);
-        if self.tables.iter().zip(windows).all(has) { len } else { 0 }
+        let has = |(first, &window): (usize, _)| first * PAGE <= seen_from(len, window);
+        let whole = match &self.stored {
+            Some(stored) => stored.groups.iter().map(|group| group.first).zip(windows).all(has),
+            None => self.tables.iter().map(Table::first).zip(windows).all(has),
+        };
+        if whole { len } else { 0 }
+    }
+
+    /// How many tokens need not be computed anew, be their cache in pages or stored.
+    pub(crate) fn kept(&self) -> usize {
+        self.stored.as_ref().map_or(self.cached, |stored| stored.cached)
     }
 
     /// Forgets all tokens from `len` on, and the cache of the others if it cannot be gone on from.
@@ -72,7 +123,14 @@ impl Sequence {
 
     /// Forgets what is cached from `len` on, and all of it if the rest cannot be gone on from.
     pub(crate) fn uncache(&mut self, len: usize, windows: &[Option<usize>], pools: &mut [Pool]) {
-        self.cached = self.whole(self.cached.min(len), windows);
+        let len = self.whole(self.kept().min(len), windows);
+        match &mut self.stored {
+            Some(stored) if len > 0 => stored.truncate(len),
+            _ => {
+                self.stored = None;
+                self.cached = self.cached.min(len);
+            }
+        }
         self.trim(pools);
     }
 

@@ -9,6 +9,8 @@ use model::runner::Memory;
 use model::runner::{KvType, Lost, OpTime, PAGE};
 use model::{Batch, Chooser, Choosing, Chosen, LoadOptions, Plan, Row, Runner};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// What a page keeps of a position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,9 @@ struct Cell {
     written: u32,
     token: u32,
 }
+
+/// Bytes of a page.
+const PAGE_BYTES: usize = 8 * PAGE;
 
 /// Page of a position that is not mapped.
 const UNMAPPED: u32 = u32::MAX;
@@ -42,6 +47,27 @@ struct Choice {
     spare: Vec<Vec<Chosen>>,
 }
 
+/// Memory that a growing fake takes from, with whoever else has a clone of it.
+#[derive(Clone, Debug)]
+pub struct FakeMemory(Arc<AtomicI64>);
+
+impl FakeMemory {
+    /// So many bytes, all free.
+    pub fn new(bytes: i64) -> FakeMemory {
+        FakeMemory(Arc::new(AtomicI64::new(bytes)))
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Another program takes bytes, or gives them back if they are less than none.
+    pub fn take(&self, bytes: i64) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// The fake. Steps allocate nothing.
 pub struct FakeRunner {
     plan: Plan,
@@ -56,6 +82,10 @@ pub struct FakeRunner {
     /// Steps run.
     steps: usize,
     choice: Option<Choice>,
+    /// What pages take when they are written first.
+    memory: Option<FakeMemory>,
+    /// `[group][page]`: whether it was.
+    grown: Vec<Vec<bool>>,
 }
 
 /// A plan without operations: all the fake and the engine look at.
@@ -82,6 +112,8 @@ impl FakeRunner {
             storage: (plan.kv.iter())
                 .map(|group| vec![[Cell::default(); PAGE]; options.group_pages(group.window)])
                 .collect(),
+            grown: plan.kv.iter().map(|group| vec![false; options.group_pages(group.window)]).collect(),
+            memory: None,
             tables: vec![vec![vec![UNMAPPED; lists]; groups]; options.slots],
             logits: Vec::with_capacity(options.logit_rows * plan.shape.vocab),
             plan,
@@ -107,6 +139,24 @@ impl FakeRunner {
             spare: (0..=ahead).map(|_| list()).collect(),
         });
         self
+    }
+
+    /// Lets pages take memory when they are written first. Where there is none, the fake panics as a system
+    /// would kill a program.
+    #[must_use]
+    pub fn growing(mut self, memory: FakeMemory) -> FakeRunner {
+        self.memory = Some(memory);
+        self
+    }
+
+    /// A page is written.
+    fn touch(&mut self, group: usize, page: u32) {
+        if let Some(memory) = &self.memory
+            && !std::mem::replace(&mut self.grown[group][page as usize], true)
+        {
+            memory.take(PAGE_BYTES as i64);
+            assert!(memory.free() >= 0, "killed: no memory for page {page} of group {group}");
+        }
     }
 
     /// Lets the device go away after this many more steps.
@@ -140,6 +190,10 @@ impl FakeRunner {
             assert!((row.token as usize) < self.plan.shape.vocab, "token {} does not exist", row.token);
             assert!((row.position as usize) < self.plan.context, "position {} is too far", row.position);
             for group in 0..self.plan.kv.len() {
+                let page = self.tables[row.slot as usize][group][row.position as usize / PAGE];
+                if page != UNMAPPED {
+                    self.touch(group, page);
+                }
                 *self.cell(row.slot, group, row.position) =
                     Cell { written: row.position + 1, token: row.token };
             }
@@ -222,11 +276,25 @@ impl Runner for FakeRunner {
     }
 
     fn copy_page(&mut self, group: usize, from: u32, to: u32) {
+        self.touch(group, to);
         self.storage[group][to as usize] = self.storage[group][from as usize];
     }
 
     fn page_bytes(&self, _group: usize) -> usize {
-        8 * PAGE
+        PAGE_BYTES
+    }
+
+    fn grows(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    fn give_back(&mut self, group: usize, page: u32) {
+        if let Some(memory) = &self.memory
+            && std::mem::take(&mut self.grown[group][page as usize])
+        {
+            memory.take(-(PAGE_BYTES as i64));
+            self.storage[group][page as usize] = [Cell::default(); PAGE];
+        }
     }
 
     fn read_page(&mut self, group: usize, page: u32, to: &mut [u8]) -> Result<(), Lost> {
@@ -238,6 +306,7 @@ impl Runner for FakeRunner {
     }
 
     fn write_page(&mut self, group: usize, page: u32, from: &[u8]) -> Result<(), Lost> {
+        self.touch(group, page);
         let (bytes, _) = from.as_chunks::<4>();
         for (cell, bytes) in self.storage[group][page as usize].iter_mut().zip(bytes.chunks_exact(2)) {
             let [written, token] = [bytes[0], bytes[1]].map(u32::from_le_bytes);

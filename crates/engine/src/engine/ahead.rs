@@ -84,7 +84,7 @@ impl Engine {
             (self.ahead.under_way, self.ahead.whole) = (0, false);
             return Ok(false);
         }
-        while self.goes_on() {
+        while self.goes_on()? {
             if let Some(chooser) = self.runner.chooser() {
                 chooser.again()?;
             }
@@ -108,12 +108,12 @@ impl Engine {
     }
 
     /// Whether another step may be enqueued; its positions are mapped then.
-    fn goes_on(&mut self) -> bool {
+    fn goes_on(&mut self) -> Result<bool, Lost> {
         let most = self.runner.chooser().map_or(0, |chooser| chooser.ahead());
         let under_way = self.ahead.under_way;
         let rows = self.turns.len();
         if !self.ahead.allowed() || !self.ahead.whole || under_way >= most || self.generating() != rows {
-            return false;
+            return Ok(false);
         }
         let room = |slot: usize, context: usize| {
             let sequence = self.slots[slot].as_ref()?;
@@ -121,13 +121,16 @@ impl Engine {
             Some(generation.left() > under_way && sequence.cached + under_way < context)
         };
         if !self.turns.iter().all(|turn| turn.alive && room(turn.slot, self.context) == Some(true)) {
-            return false;
+            return Ok(false);
         }
-        (0..self.turns.len()).all(|i| {
+        for i in 0..self.turns.len() {
             let slot = self.turns[i].slot;
             let to = self.slots[slot].as_ref().map_or(0, |sequence| sequence.cached + under_way + 1);
-            self.reserve(slot, to) == to
-        })
+            if self.reserve(slot, to)?.short.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Generations under way.

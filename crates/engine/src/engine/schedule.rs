@@ -1,9 +1,11 @@
 //! Which rows a step gets.
 
+use super::supply::{Reserved, Short};
 use super::{Engine, Turn};
 use crate::generation::{Finish, Listener, Stopped};
 use crate::sequence::Sequence;
 use model::Row;
+use model::runner::{Lost, PAGE};
 
 impl Engine {
     /// Ends the generations that were asked to.
@@ -18,12 +20,15 @@ impl Engine {
 
     /// Chooses the rows of the next step: tokens being generated first, then prompts in chunks, both
     /// beginning with another slot each time so that all get their turn.
-    pub(super) fn schedule(&mut self, on: Listener) {
+    pub(super) fn schedule(&mut self, on: Listener) -> Result<(), Lost> {
         self.batch.rows.clear();
         self.turns.clear();
         self.turn = (self.turn + 1) % self.slots.len().max(1);
         let options = *self.runner.options();
         let (mut rows, mut logits, mut chunk) = (options.rows, options.logit_rows, self.chunk);
+        if self.guard.pressed() {
+            chunk = chunk.min(PAGE);
+        }
         for prompts in [false, true] {
             for i in 0..self.slots.len() {
                 let slot = (self.turn + i) % self.slots.len();
@@ -40,10 +45,15 @@ impl Engine {
                     continue;
                 }
                 let from = sequence.cached;
-                let to = self.reserve(slot, from + want);
+                let Reserved { to, short } = self.reserve(slot, from + want)?;
                 if to == from {
-                    self.stop(slot, Stopped::Pages);
-                    self.finish(slot, Finish::Length, on);
+                    if let Some(Short::Memory { needed }) = short {
+                        // It waits for the next step, before which the youngest ends if nothing has changed.
+                        self.guard.starve(needed);
+                    } else {
+                        self.stop(slot, Stopped::Pages);
+                        self.finish(slot, Finish::Length, on);
+                    }
                     continue;
                 }
                 let Some(sequence) = &self.slots[slot] else { continue };
@@ -61,5 +71,6 @@ impl Engine {
                 self.turns.push(turn);
             }
         }
+        Ok(())
     }
 }

@@ -10,19 +10,39 @@ pub struct Pool {
     free: Vec<u32>,
     /// Owners of each page.
     counts: Vec<u32>,
+    /// Whether each page was ever owned since its memory was last given back. Of free pages these come first.
+    grown: Vec<bool>,
 }
 
 impl Pool {
     /// `pages` pages, all free.
     pub fn new(pages: usize) -> Pool {
-        Pool { free: (0..pages as u32).rev().collect(), counts: vec![0; pages] }
+        Pool { free: (0..pages as u32).rev().collect(), counts: vec![0; pages], grown: vec![false; pages] }
     }
 
     /// A free page, owned once from now on.
     pub fn take(&mut self) -> Option<u32> {
         let page = self.free.pop()?;
         self.counts[page as usize] = 1;
+        self.grown[page as usize] = true;
         Some(page)
+    }
+
+    /// Whether the page that [`Pool::take`] would give was owned before, and so has memory where pages grow.
+    pub fn next_has_memory(&self) -> Option<bool> {
+        self.free.last().map(|&page| self.grown[page as usize])
+    }
+
+    /// Takes the memory of free pages that have some: `give_back` is told each. Returns how many.
+    pub fn shrink(&mut self, mut give_back: impl FnMut(u32)) -> usize {
+        let mut count = 0;
+        for &page in &self.free {
+            if std::mem::take(&mut self.grown[page as usize]) {
+                give_back(page);
+                count += 1;
+            }
+        }
+        count
     }
 
     /// Adds an owner to a page in use.
@@ -132,6 +152,17 @@ impl Table {
         Some(Change::Copied { from, to })
     }
 
+    /// Appends a page that was just taken as number `index`. An empty list begins there; any other has all
+    /// before it.
+    pub fn place(&mut self, index: usize, page: u32) {
+        if self.pages.is_empty() {
+            self.pages.resize(index, u32::MAX);
+            self.first = index;
+        }
+        debug_assert_eq!(index, self.pages.len(), "pages come in order");
+        self.pages.push(page);
+    }
+
     /// Keeps the first `len` pages and gives the others back.
     pub fn truncate(&mut self, len: usize, pool: &mut Pool) {
         for page in self.pages.drain(len.max(self.first).min(self.pages.len())..) {
@@ -162,6 +193,7 @@ mod tests {
         Truncate(usize, usize),
         Share(usize, usize, usize),
         Forget(usize, usize),
+        Shrink,
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -170,6 +202,7 @@ mod tests {
             1 => (0usize..3, 0usize..9).prop_map(|(list, len)| Act::Truncate(list, len)),
             1 => (0usize..3, 0usize..3, 0usize..9).prop_map(|(to, from, len)| Act::Share(to, from, len)),
             1 => (0usize..3, 0usize..9).prop_map(|(list, keep)| Act::Forget(list, keep)),
+            1 => Just(Act::Shrink),
         ]
     }
 
@@ -182,6 +215,7 @@ mod tests {
             // What was last written to each page, and what each list must find in its pages.
             let mut storage = vec![0usize; pages];
             let mut expected: Vec<Vec<Option<usize>>> = vec![vec![]; 3];
+            let mut grown = vec![false; pages];
             for (stamp, act) in acts.into_iter().enumerate() {
                 match act {
                     Act::Own(list, index) => {
@@ -190,6 +224,7 @@ mod tests {
                             continue;
                         }
                         let (free, lacks) = (pool.free(), lists[list].lacks(index, &pool));
+                        let (next, new) = (pool.next_has_memory(), grown.iter().filter(|&&grown| !grown).count());
                         match lists[list].own(index, &mut pool) {
                             None => {
                                 prop_assert_eq!((free, lacks), (0, true));
@@ -200,8 +235,12 @@ mod tests {
                             Some(Change::None) => prop_assert!(!lacks),
                         }
                         prop_assert_eq!(free - pool.free(), usize::from(lacks));
+                        if lacks {
+                            prop_assert_eq!(next, Some(free > new), "those with memory come first");
+                        }
                         let page = lists[list].pages()[index - lists[list].first()];
                         prop_assert_eq!(pool.owners(page), 1);
+                        grown[page as usize] = true;
                         storage[page as usize] = stamp;
                         expected[list][index] = Some(stamp);
                     }
@@ -216,6 +255,15 @@ mod tests {
                         expected[to] = expected[from].iter().copied().take(len).collect();
                     }
                     Act::Share(..) => {}
+                    Act::Shrink => {
+                        let mut given = vec![];
+                        pool.shrink(|page| given.push(page));
+                        for page in 0..pages as u32 {
+                            let had = pool.owners(page) == 0 && grown[page as usize];
+                            prop_assert_eq!(given.iter().filter(|&&given| given == page).count(), usize::from(had));
+                            grown[page as usize] &= !had;
+                        }
+                    }
                     Act::Forget(list, keep) => {
                         let gone = expected[list].iter().take_while(|stamp| stamp.is_none()).count();
                         let forgets = gone < keep.min(expected[list].len());

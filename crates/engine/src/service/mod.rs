@@ -5,8 +5,8 @@
 //! not wait either, because everybody waits for it. Dropping a [`Ticket`] cancels its request before the next
 //! step, be it queued, in its prompt or generating.
 //!
-//! Sequences whose requests ended stay in their slots, idle, as long as slots and pages last: what they have in
-//! common with a later prompt is not computed again (`shelf.rs`).
+//! Sequences whose requests ended stay in their slots, idle, as long as slots last: what they have in common with
+//! a later prompt is not computed again (`shelf.rs`). Whose pages go when pages are short, the engine decides.
 //!
 //! Nothing here is async or knows of HTTP; a server brings its own sinks.
 

@@ -5,7 +5,7 @@ use super::pace::Pace;
 use super::shelf::Shelf;
 use super::{Command, OPEN, Settings, Shared};
 use crate::{Clock, Engine, Event, Finish, Params, SequenceId, Summary};
-use model::runner::{Lost, PAGE};
+use model::runner::Lost;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -275,7 +275,6 @@ impl Worker {
         let streams = self.running.iter().filter(|running| running.streams).count();
         let chunk = self.pace.chunk(streams);
         self.engine.set_chunk(chunk);
-        self.make_room(chunk);
         let Self { engine, running, clock, shared, .. } = self;
         let metrics = &shared.metrics;
         let before = clock();
@@ -314,15 +313,6 @@ impl Worker {
             self.end(id, &summary);
         }
         Ok(())
-    }
-
-    /// Gives idle sequences up until a step finds the pages it may want: those of its prompts' rows, and for
-    /// each answer one to go on in, one that it copies and one ahead.
-    fn make_room(&mut self, chunk: usize) {
-        let wanted = chunk.div_ceil(PAGE) + 3 * self.running.len();
-        while self.engine.free_pages() < wanted && self.shelf.evict(&mut self.engine, None) {
-            self.shared.metrics.evicted.add(1);
-        }
     }
 
     /// An answer's generation has ended.
