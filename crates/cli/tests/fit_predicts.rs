@@ -41,7 +41,7 @@ fn the_peak_of_a_process_is_known_before() {
     let Some(models) = models(&folder) else { return };
     for model in &models {
         for (context, kv) in [(1024, "f16"), (1024, "int4"), (2048, "int8"), (2048, "f32"), (3072, "f16")] {
-            let text = folder.write("prompt.txt", prompt(context - 64).as_bytes());
+            let text = folder.write("prompt.txt", prompt(context * 15 / 16 - 32).as_bytes());
             let context_text = context.to_string();
             // Few rows: activations of formats that a model does not use are reserved and never touched, which
             // is little beside larger models.
