@@ -43,15 +43,11 @@ pub(crate) unsafe fn hadamard<V: Simd>(head: *mut f32, dim: usize) {
                 continue;
             }
             for i in (0..block).step_by(16) {
-                let mut lanes = x.add(i).cast::<[f32; 16]>().read();
-                for stride in [1, 2, 4, 8] {
-                    let before = lanes;
-                    for (k, lane) in lanes.iter_mut().enumerate() {
-                        let (a, b) = (before[k & !stride], before[k | stride]);
-                        *lane = if k & stride == 0 { a + b } else { a - b };
-                    }
-                }
-                x.add(i).cast::<[f32; 16]>().write(lanes);
+                let mut lanes = V::load(x.add(i));
+                lanes = V::butterfly::<1>(lanes);
+                lanes = V::butterfly::<2>(lanes);
+                lanes = V::butterfly::<4>(lanes);
+                V::store(x.add(i), V::butterfly::<8>(lanes));
             }
             let mut stride = 16;
             while stride < block {

@@ -133,6 +133,15 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe { largest(_mm256_max_ps(a[0], a[1])) }
     }
     #[inline(always)]
+    unsafe fn butterfly<const STRIDE: usize>(a: Self::F) -> Self::F {
+        unsafe {
+            if STRIDE == 8 {
+                return [_mm256_add_ps(a[0], a[1]), _mm256_sub_ps(a[0], a[1])];
+            }
+            [butterfly::<STRIDE>(a[0]), butterfly::<STRIDE>(a[1])]
+        }
+    }
+    #[inline(always)]
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I {
         unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
     }
@@ -229,6 +238,19 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 dot(acc[1], _mm256_abs_epi8(w[1]), _mm256_sign_epi8(x, w[1])),
             ]
         }
+    }
+}
+
+/// [`Simd::butterfly`] within eight lanes.
+#[inline(always)]
+unsafe fn butterfly<const STRIDE: usize>(a: __m256) -> __m256 {
+    // SAFETY: only called by `Avx2`, see there.
+    unsafe {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let stride = _mm256_set1_epi32(STRIDE as i32);
+        let other = _mm256_permutevar8x32_ps(a, _mm256_xor_si256(lanes, stride));
+        let upper = _mm256_cmpeq_epi32(_mm256_and_si256(lanes, stride), stride);
+        _mm256_blendv_ps(_mm256_add_ps(a, other), _mm256_sub_ps(other, a), _mm256_castsi256_ps(upper))
     }
 }
 

@@ -106,6 +106,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn butterfly<const STRIDE: usize>(a: __m512) -> __m512 {
+        unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let stride = _mm512_set1_epi32(STRIDE as i32);
+            let other = _mm512_permutexvar_ps(_mm512_xor_si512(lanes, stride), a);
+            let upper = _mm512_test_epi32_mask(lanes, stride);
+            _mm512_mask_sub_ps(_mm512_add_ps(a, other), upper, other, a)
+        }
+    }
+    #[inline(always)]
     unsafe fn add_i(a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_add_epi32(a, b) }
     }

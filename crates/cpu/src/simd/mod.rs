@@ -149,6 +149,21 @@ pub(crate) trait Simd: Copy + 'static {
         lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }
 
+    /// Lanes k and k + `STRIDE`, for k without that bit, become their sum and their difference; 1, 2, 4 or 8.
+    #[inline(always)]
+    unsafe fn butterfly<const STRIDE: usize>(a: Self::F) -> Self::F {
+        let (mut before, mut lanes) = ([0.0f32; 16], [0.0f32; 16]);
+        // SAFETY: the arrays hold 64 bytes.
+        unsafe {
+            Self::store(before.as_mut_ptr(), a);
+            for (k, lane) in lanes.iter_mut().enumerate() {
+                let (low, high) = (before[k & !STRIDE], before[k | STRIDE]);
+                *lane = if k & STRIDE == 0 { low + high } else { low - high };
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
     /// eˣ with a relative error below 2e-7, for x in −87..=88; smaller gives e⁻⁸⁷ at most, larger e⁸⁸.
     ///
     /// x = n·ln 2 + r with |r| ≤ ½ ln 2 (n ln 2 subtracted in two parts, after Cody and Waite), eʳ by
@@ -416,6 +431,16 @@ mod tests {
             V::store_low(low.as_mut_ptr(), V::load_i(i.map(|i| i * 0x0101_0101).as_ptr()));
             assert_eq!(low[..16], i.map(|i| i as u8));
             assert_eq!(low[16], 7, "more than sixteen bytes");
+            let pairs =
+                |stride: usize| -> [f32; 16] {
+                    std::array::from_fn(|k| {
+                        if k & stride == 0 { f[k] + f[k + stride] } else { f[k - stride] - f[k] }
+                    })
+                };
+            assert_eq!(floats::<V>(|| V::butterfly::<1>(vf)), pairs(1));
+            assert_eq!(floats::<V>(|| V::butterfly::<2>(vf)), pairs(2));
+            assert_eq!(floats::<V>(|| V::butterfly::<4>(vf)), pairs(4));
+            assert_eq!(floats::<V>(|| V::butterfly::<8>(vf)), pairs(8));
             let h: [u16; 16] = std::array::from_fn(|k| half::f16::from_f32(g[k]).to_bits());
             let back = floats::<V>(|| V::load_f16(h.as_ptr()));
             assert_eq!(back, std::array::from_fn(|k| half::f16::from_bits(h[k]).to_f32()));

@@ -51,11 +51,6 @@ unsafe fn encode<V: Simd>(x: *const f32, len: usize) -> (f16, f16, [u8; INT4_GRO
         let most = V::largest(V::max(a, b));
         let least = -V::largest(V::sub(V::splat(0.0), V::min(a, b)));
         let quarter = (most - least) * (1.0 / 60.0);
-        let code = |x: V::F, m: f32, by: f32| {
-            let c = V::mul(V::sub(x, V::splat(m)), V::splat(by));
-            V::to_i(V::min(V::max(c, V::splat(0.0)), V::splat(15.0)))
-        };
-        let by = |step: f32| if step > 0.0 { 1.0 / step } else { 0.0 };
         let mut kept = (f32::INFINITY, f16::ZERO, f16::from_f32(least));
         for i in [0.0, 1.0, 2.0] {
             let from = f16::from_f32(least + i * quarter);
@@ -63,22 +58,39 @@ unsafe fn encode<V: Simd>(x: *const f32, len: usize) -> (f16, f16, [u8; INT4_GRO
             for j in [0.0, 1.0, 2.0] {
                 let step = f16::from_f32(((most - j * quarter) - m) * (1.0 / 15.0));
                 let s = f32::from(step);
-                let square = |x: V::F| {
-                    let held = V::mul(V::splat(s), V::to_f(code(x, m, by(s))));
-                    let off = V::sub(V::sub(x, V::splat(m)), held);
-                    V::mul(off, off)
-                };
-                let error = V::sum(V::add(square(a), square(b)));
+                let error = V::sum(V::add(squares::<V>(a, m, s), squares::<V>(b, m, s)));
                 if error < kept.0 {
                     kept = (error, step, from);
                 }
             }
         }
         let (_, step, from) = kept;
-        for (half, x) in [a, b].into_iter().enumerate() {
-            V::store_low(codes.as_mut_ptr().add(16 * half), code(x, f32::from(from), by(f32::from(step))));
-        }
+        let (m, s) = (f32::from(from), f32::from(step));
+        V::store_low(codes.as_mut_ptr(), code::<V>(a, m, s));
+        V::store_low(codes.as_mut_ptr().add(16), code::<V>(b, m, s));
         (step, from, codes)
+    }
+}
+
+/// Codes of sixteen elements whose group has least value `m` and step `s`.
+#[inline(always)]
+unsafe fn code<V: Simd>(x: V::F, m: f32, s: f32) -> V::I {
+    let by = if s > 0.0 { 1.0 / s } else { 0.0 };
+    // SAFETY: lanes only; see `Simd`.
+    unsafe {
+        let c = V::mul(V::sub(x, V::splat(m)), V::splat(by));
+        V::to_i(V::min(V::max(c, V::splat(0.0)), V::splat(15.0)))
+    }
+}
+
+/// Squared errors of sixteen elements.
+#[inline(always)]
+unsafe fn squares<V: Simd>(x: V::F, m: f32, s: f32) -> V::F {
+    // SAFETY: lanes only; see `Simd`.
+    unsafe {
+        let held = V::mul(V::splat(s), V::to_f(code::<V>(x, m, s)));
+        let off = V::sub(V::sub(x, V::splat(m)), held);
+        V::mul(off, off)
     }
 }
 
@@ -173,7 +185,7 @@ impl Keep for Int4 {
             }
             for g in 0..G {
                 let scale = V::splat(queries[g].head().scale);
-                out[g] = out[g].map(|score| V::mul(score, scale));
+                out[g] = [V::mul(out[g][0], scale), V::mul(out[g][1], scale)];
             }
             out
         }

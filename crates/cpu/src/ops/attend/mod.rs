@@ -126,9 +126,11 @@ unsafe fn group<V: Simd, K: Keep, const G: usize>(view: &Attention<'_>, q: *cons
             let mut weights = [[0.0; PAGE]; G];
             for g in 0..G {
                 let row = &mut weights[g];
-                let mut scores = products[g].map(|products| V::mul(products, V::splat(view.scale)));
+                // Both halves by name, here and below: closures have not the instruction set.
+                let [low, high] = products[g];
+                let mut scores = [V::mul(low, V::splat(view.scale)), V::mul(high, V::splat(view.scale))];
                 if let Some(cap) = view.cap {
-                    scores = scores.map(|score| soft_cap::<V>(score, cap));
+                    scores = [soft_cap::<V>(scores[0], cap), soft_cap::<V>(scores[1], cap)];
                 }
                 let whole = to - from == PAGE;
                 if !whole {
@@ -141,7 +143,8 @@ unsafe fn group<V: Simd, K: Keep, const G: usize>(view: &Attention<'_>, q: *cons
                     scale_by::<V>(out.add(g * dim), dim, shrink);
                     most[g] = largest;
                 }
-                scores = scores.map(|score| V::exp(V::sub(score, V::splat(most[g]))));
+                let shift = V::splat(most[g]);
+                scores = [V::exp(V::sub(scores[0], shift)), V::exp(V::sub(scores[1], shift))];
                 if !whole {
                     scores = outside::<V>(scores, from..to, 0.0);
                 }
