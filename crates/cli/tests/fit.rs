@@ -95,7 +95,7 @@ fn boards_get_the_best_that_fits() {
     for (module, fits) in [(Model::OrinNanoSuper, false), (Model::OrinNx16, true), (Model::AgxOrin, true)] {
         let tree = board(module, JetPack::Six);
         let ran = on(&tree, &["fit", &model, "--json"]);
-        assert_eq!(ran.code, Some(if fits { 0 } else { 1 }), "{module:?}: {}", ran.err);
+        assert_eq!(ran.code, Some(i32::from(!fits)), "{module:?}: {}", ran.err);
         let about: Value = serde_json::from_str(&ran.out).expect("the answer is JSON");
         let info = std::fs::read_to_string(tree.path().join("proc/meminfo")).expect("written by the tree");
         let kib = |name: &str| -> u64 {
@@ -181,7 +181,7 @@ fn a_run_takes_what_fit_found() {
     let whole = ran.ok();
     let ran = on(&tree, &[&auto[..], &["--reserve", "6MiB", "--json"]].concat()).json();
     let context = number(&ran["n_ctx"]);
-    assert!((256..1024).contains(&context) && context % 32 == 0, "{context}");
+    assert!((256..1024).contains(&context) && context.is_multiple_of(32), "{context}");
     assert_eq!(ran["text"].as_str().expect("a text").trim_end(), whole.trim_end());
 }
 

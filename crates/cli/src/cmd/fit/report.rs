@@ -35,7 +35,6 @@ pub(super) fn print(fit: &Fit) -> anyhow::Result<()> {
     if fit.options.rows > 1 {
         line("steps", &format!("of {} rows; --batch-size makes them smaller", fit.options.rows))?;
     }
-    drop(line);
     table(&mut out, &fit.cells)?;
     if let Some(best) = &fit.best {
         let about = format!("{} positions, cache in {}", best.positions, best.kv.name());
