@@ -1,5 +1,7 @@
 //! What passes: pure functions from what was measured to a verdict with its reason.
 
+use platform::governor::{Governor, Limits, Settings};
+
 use super::watch::Sample;
 
 /// Most that memory may grow over a phase, bytes.
@@ -86,10 +88,11 @@ pub(super) fn slope(points: &[(f64, f64)]) -> Option<f64> {
 }
 
 /// How much the line through a phase's memory rises over it, in bytes and seconds. The first fifth is left
-/// out: there pages are used for the first time.
-fn growth(samples: &[Sample], phase: usize) -> Option<(f64, f64)> {
+/// out, and all before `warm`, seconds: there pages are used for the first time.
+fn growth(samples: &[Sample], phase: usize, warm: f64) -> Option<(f64, f64)> {
     let of_phase: Vec<&Sample> = samples.iter().filter(|sample| usize::from(sample.phase) == phase).collect();
-    let warm = &of_phase[of_phase.len() / 5..];
+    let from = of_phase.partition_point(|sample| sample.at < warm).max(of_phase.len() / 5);
+    let warm = &of_phase[from..];
     if warm.len() < FEWEST {
         return None;
     }
@@ -99,9 +102,9 @@ fn growth(samples: &[Sample], phase: usize) -> Option<(f64, f64)> {
 }
 
 /// Whether the memory of a phase stayed flat.
-pub(super) fn memory(samples: &[Sample], phase: usize) -> Check {
+pub(super) fn memory(samples: &[Sample], phase: usize, warm: f64) -> Check {
     let criterion = "memory of the process rises by less than 1 MB over the phase (least squares)";
-    match growth(samples, phase) {
+    match growth(samples, phase, warm) {
         None => Check::short(criterion, "too short to draw a line"),
         Some((bytes, seconds)) => {
             let found = format!("{:+.3} MB in {seconds:.0} s", bytes / 1e6);
@@ -155,8 +158,29 @@ pub(super) fn speed(stretches: &[Stretch], why: Option<&str>) -> Check {
     }
 }
 
+/// What the governor says of the last quarter of a phase, if it held the run back there. It is a function of
+/// time and readings, so the samples can be played back to it.
+pub(super) fn why(samples: &[Sample], phase: usize, settings: Settings) -> Option<String> {
+    let mut governor = Governor::new(settings);
+    let of_phase: Vec<&Sample> = samples.iter().filter(|sample| usize::from(sample.phase) == phase).collect();
+    let quarter = of_phase.len() - of_phase.len() / 4;
+    let mut least = Limits::FREE;
+    for (i, sample) in of_phase.into_iter().enumerate() {
+        let mut read = platform::Sample { watts: sample.watts, ..platform::Sample::default() };
+        read.zones[0] = sample.celsius;
+        let limits = governor.update((sample.at * 1e3) as u64, &read, true);
+        if i >= quarter {
+            least = least.min(limits);
+        }
+    }
+    (least.pace < 1.0).then(|| least.to_string())
+}
+
 #[cfg(test)]
 mod tests {
+    use platform::governor::Settings;
+
+    use super::why;
     use super::{Sample, Status, Stretch, memory, slope, speed};
 
     #[test]
@@ -176,14 +200,31 @@ mod tests {
 
     #[test]
     fn memory_that_creeps_fails_and_memory_that_warms_up_does_not() {
-        let creeps = memory(&samples(|i| 50_000_000 + 15_000 * i as u64), 1);
+        let creeps = memory(&samples(|i| 50_000_000 + 15_000 * i as u64), 1, 0.0);
         assert_eq!((creeps.status, creeps.found.as_str()), (Status::Fail, "+1.185 MB in 79 s"));
-        let slower = memory(&samples(|i| 50_000_000 + 12_000 * i as u64), 1);
+        let slower = memory(&samples(|i| 50_000_000 + 12_000 * i as u64), 1, 0.0);
         assert_eq!((slower.status, slower.found.as_str()), (Status::Pass, "+0.948 MB in 79 s"));
-        let warms = memory(&samples(|i| if i < 19 { 20_000_000 } else { 90_000_000 }), 1);
+        let warms = memory(&samples(|i| if i < 19 { 20_000_000 } else { 90_000_000 }), 1, 0.0);
         assert_eq!(warms.status, Status::Pass, "{}", warms.found);
-        assert_eq!(memory(&samples(|_| 1)[..12], 1).status, Status::Short);
-        assert_eq!(memory(&samples(|_| 1), 2).status, Status::Short);
+        let later = |warm| memory(&samples(|i| if i < 50 { 20_000_000 } else { 90_000_000 }), 1, warm).status;
+        assert_eq!((later(0.0), later(49.5)), (Status::Fail, Status::Pass));
+        assert_eq!(memory(&samples(|_| 1)[..12], 1, 0.0).status, Status::Short);
+        assert_eq!(memory(&samples(|_| 1), 1, 95.0).status, Status::Short);
+        assert_eq!(memory(&samples(|_| 1), 2, 0.0).status, Status::Short);
+    }
+
+    #[test]
+    fn heat_explains_and_its_absence_does_not() {
+        let hot = |celsius: f32| {
+            let sample =
+                |i| Sample { at: i as f64 * 0.5, phase: 1, celsius: Some(celsius), ..Sample::default() };
+            (0..400).map(sample).collect::<Vec<_>>()
+        };
+        let settings = Settings { throttle: Some(99.0), power_budget: None };
+        assert_eq!(why(&hot(60.0), 1, settings), None);
+        assert_eq!(why(&hot(90.0), 0, settings), None);
+        let told = why(&hot(90.0), 1, settings).expect("it is hot");
+        assert!(told.starts_with("90.0 °C"), "{told}");
     }
 
     fn stretches(rate: impl Fn(usize) -> f64, waited: impl Fn(usize) -> f64) -> Vec<Stretch> {

@@ -14,27 +14,29 @@ mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use cuda::nvml::Nvml;
-use engine::{Engine, Params};
+use engine::{Engine, Notice, Params};
 use gguf::Gguf;
 use model::Plan;
-use platform::Readings;
-use serde_json::{Value, json};
+use platform::{Readings, governor};
+use serde_json::Value;
 use text::chat::{Chat, Message};
 use text::{EncodeOptions, Tokenizer};
 
-use crate::args::{Machine, ModelFile, OUTPUT, Sampling};
+use crate::args::{Limiting, Machine, ModelFile, OUTPUT, Sampling};
 use crate::cmd::run::has_template;
 use crate::config::Config;
 use crate::failure::{Interrupted, bad_input};
+use crate::limits::{self, Guard};
 use crate::screen::{Progress, Screen, printable};
 use crate::target::Target;
-use crate::{answer, interrupt, json, load, model_file, session};
-use judge::Check;
+use crate::{answer, interrupt, json, load, model_file, session, status};
+use judge::{Check, Stretch};
 use phases::{LONG, Phase, SMALL, Until};
 use report::{About, Report};
 use starts::STARTS;
@@ -63,6 +65,8 @@ pub(crate) struct Command {
     model: ModelFile,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    limiting: Limiting,
     #[command(flatten)]
     sampling: Sampling,
     /// Print the report as one JSON object
@@ -103,9 +107,9 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     interrupt::listen();
     let opened = Instant::now();
     let mut lab = Lab::open(command, config, screen)?;
-    let mut engine = lab.engine(None)?;
+    let mut ready = lab.engine(None)?;
     let loading = opened.elapsed();
-    let about = lab.about(&engine)?;
+    let about = lab.about(&ready.engine)?;
 
     let start = Instant::now();
     let library = command.machine.cuda_library.as_deref().or(config.cuda_library.as_deref());
@@ -119,22 +123,31 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         usual: session::params(&command.sampling, None),
         progress: screen.steps("soaking", command.length.as_secs()),
         phases: Vec::new(),
+        stretches: Vec::new(),
     };
-    let mut ran = suite.long(&mut engine, &lab);
+    let mut ran = suite.long(&mut ready, &lab);
     if ran.is_ok() && !interrupt::requested() {
-        ran = suite.steady(&mut engine, &lab);
+        ran = suite.steady(&mut ready, &lab);
     }
-    drop(engine);
+    drop(ready);
     if ran.is_ok() && !interrupt::requested() {
         ran = suite.sliding(&mut lab);
     }
     if ran.is_ok() && !interrupt::requested() {
         ran = suite.starts(&lab);
     }
-    let Suite { watch, mut phases, progress, .. } = suite;
+    let Suite { watch, mut phases, stretches, progress, .. } = suite;
     drop(progress);
     let samples = watch.end();
+    let settings = governor::Settings {
+        throttle: about.readings.throttle(),
+        power_budget: command.limiting.power_budget,
+    };
     for phase in &mut phases {
+        if phase.name == "steady" {
+            let why = judge::why(&samples, phase.number, settings);
+            phase.checks.push(judge::speed(&stretches, why.as_deref()));
+        }
         phase.look_at(&samples);
     }
     let error = ran.err().map(|error| error.to_string());
@@ -158,6 +171,43 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
         0 => Ok(()),
         1 => anyhow::bail!("1 phase failed; see {}", shown(&folder.join("report.md"))),
         failed => anyhow::bail!("{failed} phases failed; see {}", shown(&folder.join("report.md"))),
+    }
+}
+
+/// A loaded model under the machine's limits.
+struct Ready {
+    engine: Engine,
+    /// Ends with it.
+    _guard: Guard,
+    heard: Arc<Heard>,
+}
+
+/// What happened to sequences without being asked for.
+#[derive(Default)]
+struct Heard {
+    slides: AtomicUsize,
+    /// Why the last generation ended early.
+    stopped: Mutex<Option<String>>,
+}
+
+impl Heard {
+    fn hear(&self, notice: Notice) {
+        match notice {
+            Notice::Slid { .. } => {
+                self.slides.fetch_add(1, Ordering::Relaxed);
+            }
+            Notice::OutOfMemory { .. } => {
+                let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+                *stopped = Some(notice.to_string());
+            }
+            _ => {}
+        }
+    }
+
+    /// A check of what stopped generations, if anything did.
+    fn check(&self) -> Option<Check> {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.as_ref().map(|line| Check::new("memory is enough", false, line.clone()))
     }
 }
 
@@ -186,7 +236,9 @@ impl Lab<'_> {
     }
 
     /// The model loaded with `context` positions, or what the command asks for; else what a long answer needs.
-    fn engine(&mut self, context: Option<usize>) -> anyhow::Result<Engine> {
+    fn engine(&mut self, context: Option<usize>) -> anyhow::Result<Ready> {
+        let Lab { command, config, screen, .. } = *self;
+        let limits = limits::Watch::open(&command.machine, &command.limiting, &self.target, config, screen)?;
         let asked = match (context, self.machine.positions()) {
             (Some(context), Some(asked)) if asked > 0 => Some(context.min(asked)),
             (Some(context), _) => Some(context),
@@ -196,7 +248,16 @@ impl Lab<'_> {
         let (_, plan) = Plan::read(&self.file, Some(context))?;
         let options = load::options(&plan, &self.machine, 1, self.config)?;
         let tokenizer = Some(self.tokenizer.clone());
-        load::engine(&self.file, &plan, &mut self.target, &options, tokenizer, &self.machine, self.screen)
+        let mut engine =
+            load::engine(&self.file, &plan, &mut self.target, &options, tokenizer, &self.machine, screen)?;
+        let told =
+            status::About { command: "soak", model: self.file.name().to_owned(), device: self.target.name() };
+        let guard = limits::guard(&mut engine, limits, &told);
+        // Windows slide thousands of times: that is counted, not printed.
+        let heard = Arc::new(Heard::default());
+        let hears = heard.clone();
+        engine.on_notice(Box::new(move |notice| hears.hear(notice)));
+        Ok(Ready { engine, _guard: guard, heard })
     }
 
     fn prompt(&self, question: &str) -> anyhow::Result<Vec<u32>> {
@@ -223,6 +284,16 @@ impl Lab<'_> {
     }
 }
 
+/// What a phase found.
+#[derive(Default)]
+struct Done {
+    tokens: usize,
+    checks: Vec<Check>,
+    facts: Value,
+    /// From when on memory must be flat, if not from the beginning.
+    warm: Option<Instant>,
+}
+
 /// The phases under way.
 struct Suite {
     watch: Watch,
@@ -233,6 +304,8 @@ struct Suite {
     usual: Params,
     progress: Progress,
     phases: Vec<Phase>,
+    /// Of the steady phase.
+    stretches: Vec<Stretch>,
 }
 
 impl Suite {
@@ -246,7 +319,7 @@ impl Suite {
         &mut self,
         name: &'static str,
         what: String,
-        work: impl FnOnce(&mut Suite) -> anyhow::Result<(usize, Vec<Check>, Value)>,
+        work: impl FnOnce(&mut Suite) -> anyhow::Result<Done>,
     ) -> anyhow::Result<()> {
         let number = self.phases.len();
         self.watch.phase(number);
@@ -254,69 +327,81 @@ impl Suite {
         let began = self.start.elapsed().as_secs_f64();
         let done = work(self);
         let ended = self.start.elapsed().as_secs_f64();
-        let (tokens, checks, facts, failed) = match done {
-            Ok((tokens, checks, facts)) => (tokens, checks, facts, None),
+        let (done, failed) = match done {
+            Ok(done) => (done, None),
             Err(error) => {
                 let text = error.downcast_ref::<model::Error>().map(crate::failure::explain);
                 let text = text.unwrap_or_else(|| error.to_string());
-                (
-                    0,
-                    vec![Check::new("no error", false, text.clone())],
-                    json!({}),
-                    Some(anyhow::anyhow!("{name}: {text}")),
-                )
+                let checks = vec![Check::new("no error", false, text.clone())];
+                (Done { checks, ..Done::default() }, Some(anyhow::anyhow!("{name}: {text}")))
             }
         };
-        self.phases.push(Phase { name, what, number, began, ended, tokens, checks, facts });
+        let warm = done.warm.map_or(began, |at| at.duration_since(self.start).as_secs_f64());
+        let Done { tokens, checks, facts, .. } = done;
+        self.phases.push(Phase { name, what, number, began, ended, warm, tokens, checks, facts });
         failed.map_or(Ok(()), Err)
     }
 
-    fn long(&mut self, engine: &mut Engine, lab: &Lab) -> anyhow::Result<()> {
+    fn long(&mut self, ready: &mut Ready, lab: &Lab) -> anyhow::Result<()> {
         let what = format!("one answer of {LONG} tokens");
         let prompt = lab.prompt(QUESTIONS[0])?;
-        self.phase("long", what, |suite| suite.answer(engine, &prompt, Some(LONG), LONG_SHARE))
+        self.phase("long", what, |suite| suite.answer(ready, &prompt, Some(LONG), LONG_SHARE))
     }
 
     fn sliding(&mut self, lab: &mut Lab) -> anyhow::Result<()> {
         let what = format!("{LONG} tokens in a context of {SMALL}");
         let prompt = lab.prompt(QUESTIONS[0])?;
         self.phase("sliding", what, |suite| {
-            let mut engine = lab.engine(Some(SMALL))?;
-            suite.answer(&mut engine, &prompt, None, SLIDING_SHARE)
+            let mut ready = lab.engine(Some(SMALL))?;
+            let mut done = suite.answer(&mut ready, &prompt, None, SLIDING_SHARE)?;
+            let slides = ready.heard.slides.load(Ordering::Relaxed);
+            if done.warm.is_some() {
+                done.checks.push(Check::new("the window slides", slides > 0, format!("{slides} times")));
+            }
+            Ok(done)
         })
     }
 
     /// One answer of `tokens`, or of [`LONG`] and as many as [`SLIDING_LEAST`] gives time for.
     fn answer(
         &mut self,
-        engine: &mut Engine,
+        ready: &mut Ready,
         prompt: &[u32],
         tokens: Option<usize>,
         share: f64,
-    ) -> anyhow::Result<(usize, Vec<Check>, Value)> {
+    ) -> anyhow::Result<Done> {
         let enough = tokens.is_none().then(|| (LONG, self.share(SLIDING_LEAST)));
         let until = Until { latest: self.share(share), enough };
         let params = phases::params(&self.usual, tokens, 0);
         let Suite { watch, progress, start, length, .. } = self;
         let mut tick = || progress.set(start.elapsed().as_secs(), length.as_secs());
-        let said = phases::answer(engine, prompt, &params, until, watch, &mut tick)?;
-        Ok((said.summary.generated, phases::whole(&said, LONG), phases::facts(&said)))
+        let said = phases::answer(&mut ready.engine, prompt, &params, until, watch, &mut tick)?;
+        let (mut checks, facts) = (phases::whole(&said, LONG), phases::facts(&said));
+        checks.extend(ready.heard.check());
+        Ok(Done { tokens: said.summary.generated, checks, facts, warm: said.slid })
     }
 
-    fn steady(&mut self, engine: &mut Engine, lab: &Lab) -> anyhow::Result<()> {
-        let questions = QUESTIONS
-            .iter()
-            .zip(1..)
-            .map(|(question, seed)| Ok((lab.prompt(question)?, phases::steady_params(&self.usual, seed))));
-        let questions = questions.collect::<anyhow::Result<Vec<_>>>()?;
+    fn steady(&mut self, ready: &mut Ready, lab: &Lab) -> anyhow::Result<()> {
         let until = self.start + self.length.saturating_sub(self.needed_after());
-        self.phase("steady", "answers one after another".to_owned(), |suite| {
+        let tokens = phases::steady_tokens(
+            QUESTIONS.len(),
+            until.saturating_duration_since(Instant::now()),
+            self.phases
+                .last()
+                .map_or(0.0, |phase| phase.tokens as f64 / (phase.ended - phase.began).max(1e-9)),
+        );
+        let ask = |(question, seed): (&&str, u64)| {
+            Ok((lab.prompt(question)?, phases::params(&self.usual, Some(tokens), seed)))
+        };
+        let questions = QUESTIONS.iter().zip(1..).map(ask).collect::<anyhow::Result<Vec<_>>>()?;
+        self.phase("steady", format!("answers of {tokens} tokens, one after another"), |suite| {
             let Suite { watch, progress, start, length, .. } = suite;
             let mut tick = || progress.set(start.elapsed().as_secs(), length.as_secs());
-            let done = phases::steady(engine, &questions, until, watch, &mut tick)?;
+            let done = phases::steady(&mut ready.engine, &questions, until, watch, &mut tick)?;
             let mut checks = done.checks;
-            checks.push(judge::speed(&done.stretches, None));
-            Ok((done.tokens, checks, done.facts))
+            checks.extend(ready.heard.check());
+            suite.stretches = done.stretches;
+            Ok(Done { tokens: done.tokens, checks, facts: done.facts, warm: None })
         })
     }
 
@@ -337,7 +422,7 @@ impl Suite {
             let Suite { progress, start, length, .. } = suite;
             let mut tick = |_| progress.set(start.elapsed().as_secs(), length.as_secs());
             let done = starts::run(&options, &lab.target, deadline, FEWEST_STARTS, &mut tick)?;
-            Ok((done.tokens, done.checks, done.facts))
+            Ok(Done { tokens: done.tokens, checks: done.checks, facts: done.facts, warm: None })
         })
     }
 }

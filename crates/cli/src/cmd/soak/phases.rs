@@ -19,8 +19,10 @@ pub(super) const LONG: usize = 1024;
 pub(super) const SMALL: usize = 512;
 /// Tokens that stay at the beginning when a window slides.
 const SINKS: usize = 4;
-/// Tokens of each answer for a long time.
-const STEADY: usize = 256;
+/// Most and fewest tokens of each answer for a long time.
+const STEADY: (usize, usize) = (256, 8);
+/// Times that each question should be asked at least.
+const ROUNDS: usize = 4;
 /// Answers are counted together until they took this long.
 const STRETCH: f64 = 0.25;
 
@@ -34,6 +36,8 @@ pub(super) struct Phase {
     /// Seconds since the beginning.
     pub(super) began: f64,
     pub(super) ended: f64,
+    /// From when on its memory must be flat.
+    pub(super) warm: f64,
     pub(super) tokens: usize,
     pub(super) checks: Vec<Check>,
     pub(super) facts: Value,
@@ -47,7 +51,7 @@ impl Phase {
 
     /// Adds what can be told only from the samples, once all are there.
     pub(super) fn look_at(&mut self, samples: &[Sample]) {
-        let memory = judge::memory(samples, self.number);
+        let memory = judge::memory(samples, self.number, self.warm);
         // Where the machine was too fast for a line, the steady phase shows it.
         if self.name != "starts" && (memory.status != Status::Short || self.name == "steady") {
             self.checks.push(memory);
@@ -62,6 +66,8 @@ pub(super) struct Answer {
     text: usize,
     /// Of its tokens.
     hash: u64,
+    /// When a window of [`SMALL`] had slid for the first time.
+    pub(super) slid: Option<Instant>,
 }
 
 /// When an answer ends, unless it does so by itself.
@@ -91,7 +97,7 @@ pub(super) fn answer(
 ) -> anyhow::Result<Answer> {
     let sequence = engine.start(prompt, params)?;
     let mut text = 0;
-    let tokens = Cell::new(0);
+    let (tokens, mut slid) = (Cell::new(0), None);
     let mut hash = DefaultHasher::new();
     let ends = || interrupt::requested() || until.reached(tokens.get());
     let summary = engine.run(sequence, &ends, &mut |event| match event {
@@ -99,6 +105,9 @@ pub(super) fn answer(
             hash.write_u32(id);
             watch.token();
             tokens.set(tokens.get() + 1);
+            if tokens.get() > SMALL {
+                slid.get_or_insert_with(Instant::now);
+            }
             if tokens.get().is_multiple_of(16) {
                 tick();
             }
@@ -108,7 +117,7 @@ pub(super) fn answer(
     });
     engine.close(sequence);
     tick();
-    Ok(Answer { summary: summary?, text, hash: hash.finish() })
+    Ok(Answer { summary: summary?, text, hash: hash.finish(), slid })
 }
 
 /// The checks of one answer of `wanted` tokens.
@@ -144,8 +153,8 @@ pub(super) struct Steady {
     pub(super) tokens: usize,
 }
 
-/// Asks `questions` in turns until `until`, each at least twice: an answer must be the same every time, so
-/// that a bit which falls over in a hot machine is found.
+/// Asks `questions` in turns until `until`: an answer must be the same every time, so that a bit which falls
+/// over in a hot machine is found.
 pub(super) fn steady(
     engine: &mut Engine,
     questions: &[(Vec<u32>, Params)],
@@ -153,27 +162,27 @@ pub(super) fn steady(
     watch: &Watch,
     tick: &mut dyn FnMut(),
 ) -> anyhow::Result<Steady> {
-    // Each at least twice, however late it is, unless Ctrl-C or an hour ends it.
-    let never =
-        Instant::now() + Duration::from_secs(3600).max(until.saturating_duration_since(Instant::now()));
+    // An answer under way may end, unless the machine has become very slow.
+    let left = until.saturating_duration_since(Instant::now());
+    let each = Until { latest: until + left / 4, enough: None };
     let mut firsts: Vec<Option<u64>> = vec![None; questions.len()];
     let mut stretches = Vec::with_capacity(1 << 15);
     let (mut stretch, mut waits) = (Stretch::default(), Waits::now());
     let (mut answers, mut tokens, mut differed, mut empty, mut cut) = (0, 0, 0, 0, 0);
-    while answers < 2 * questions.len() || Instant::now() < until {
+    while answers == 0 || Instant::now() < until {
         if interrupt::requested() {
             break;
         }
         let which = answers % questions.len();
         let (prompt, params) = &questions[which];
-        let said = answer(engine, prompt, params, never, watch, tick)?;
+        let said = answer(engine, prompt, params, each, watch, tick)?;
         if said.summary.finish == Finish::Cancelled {
             break;
         }
         answers += 1;
         tokens += said.summary.generated;
         empty += usize::from(said.text == 0);
-        cut += usize::from(said.summary.generated < STEADY);
+        cut += usize::from(params.max_tokens.is_some_and(|most| said.summary.generated < most));
         differed += usize::from(*firsts[which].get_or_insert(said.hash) != said.hash);
         stretch.tokens += said.summary.generated.saturating_sub(1) as u64;
         stretch.seconds += said.summary.time.as_secs_f64();
@@ -188,11 +197,15 @@ pub(super) fn steady(
             stretch = Stretch::default();
         }
     }
-    let least = 2 * questions.len();
-    let again = format!("{answers} answers of {STEADY} tokens, {differed} differed from the first time");
+    let again =
+        format!("{answers} answers to {} questions, {differed} differed from the first", questions.len());
     let same = "the same question is answered the same every time";
     let checks = vec![
-        if answers >= least { Check::new(same, differed == 0, again) } else { Check::short(same, again) },
+        if answers >= 2 * questions.len() {
+            Check::new(same, differed == 0, again)
+        } else {
+            Check::short(same, again)
+        },
         Check::new(
             "no answer breaks off or is empty",
             empty + cut == 0,
@@ -222,7 +235,9 @@ pub(super) fn params(usual: &Params, tokens: Option<usize>, seed: u64) -> Params
     params
 }
 
-/// The settings of the answers for a long time.
-pub(super) fn steady_params(usual: &Params, seed: u64) -> Params {
-    params(usual, Some(STEADY), seed)
+/// Tokens of each answer for a long time: fewer on a slow machine, so that each of `questions` is asked a few
+/// times within `time` at `rate` tokens a second.
+pub(super) fn steady_tokens(questions: usize, time: Duration, rate: f64) -> usize {
+    let (most, fewest) = STEADY;
+    ((rate * time.as_secs_f64() / (ROUNDS * questions).max(1) as f64) as usize).clamp(fewest, most)
 }
