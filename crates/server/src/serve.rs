@@ -228,7 +228,10 @@ async fn connection(app: &App, socket: TcpStream, router: Router, mut drains: wa
     let _ = socket.set_nodelay(true);
     app.connections.fetch_add(1, Ordering::Relaxed);
     let io = TokioIo::new(Stalling::new(socket, app.config.stall_time));
+    // Who comes after the end has one question.
+    let late = *drains.borrow();
     let connection = http1::Builder::new()
+        .keep_alive(!late)
         .timer(TokioTimer::new())
         .header_read_timeout(app.config.header_time)
         .max_buf_size(HEAD_BYTES)
@@ -237,7 +240,7 @@ async fn connection(app: &App, socket: TcpStream, router: Router, mut drains: wa
     let ended = tokio::select! {
         // What went wrong on a connection is its client's to know.
         _ = connection.as_mut() => true,
-        _ = drains.wait_for(|&drains| drains) => false,
+        _ = drains.wait_for(|&drains| drains), if !late => false,
     };
     if !ended {
         connection.as_mut().graceful_shutdown();
