@@ -37,6 +37,12 @@ const STATUS_MS: u64 = 1_000;
 const WARN_MS: u64 = 10_000;
 /// More room than this is not asked for anew: nobody takes it within a tick.
 const AMPLE: u64 = 1 << 30;
+/// How long what was read is believed, with some room and with little. The engine asks before each step, which
+/// may take less time than reading does.
+const BELIEVED: Duration = Duration::from_millis(30);
+const BELIEVED_OF_LITTLE: Duration = Duration::from_millis(5);
+/// Little room.
+const LITTLE: u64 = 64 << 20;
 /// Longest wait of one answer to the engine.
 const LONGEST: Duration = Duration::from_millis(100);
 /// Shorter waits are put together: sleeping takes a twentieth of a millisecond at least.
@@ -171,8 +177,6 @@ impl Shared {
 /// Keeps the machine's limits until it is dropped.
 pub(crate) struct Guard {
     shared: Arc<Shared>,
-    /// For work that the engine does not ask about.
-    pacer: Pacer,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -186,7 +190,7 @@ pub(crate) fn guard(engine: &mut Engine, watch: Watch, about: &About) -> Guard {
     }));
     let shared = Arc::new(Shared::new());
     if watch.off {
-        return Guard { pacer: Pacer::idle(&shared), shared, thread: None };
+        return Guard { shared, thread: None };
     }
     engine.set_limits(Box::new(Pacer::new(&shared, &watch)));
     let options = *engine.runner().options();
@@ -206,7 +210,7 @@ pub(crate) fn guard(engine: &mut Engine, watch: Watch, about: &About) -> Guard {
         }
     });
     // Without a thread there are no limits, and no reason not to answer.
-    Guard { pacer: Pacer::idle(&shared), shared, thread: thread.ok() }
+    Guard { shared, thread: thread.ok() }
 }
 
 impl Guard {
@@ -223,14 +227,6 @@ impl Guard {
         let at = Duration::from_millis(shared.at_ms.load(Ordering::Relaxed));
         let since = shared.start.elapsed().saturating_sub(at);
         f64::from_bits(shared.joules.load(Ordering::Relaxed)) + watts * since.as_secs_f64()
-    }
-
-    /// Waits as the pace demands after work that the engine did not ask about.
-    pub(crate) fn pace(&mut self, worked: Duration) {
-        let mut admitted = engine::Limits::admit(&mut self.pacer, worked);
-        while !admitted && !interrupt::requested() {
-            admitted = engine::Limits::admit(&mut self.pacer, Duration::ZERO);
-        }
     }
 }
 
@@ -251,6 +247,8 @@ struct Pacer {
     sensors: Option<Sensors>,
     reserve: u64,
     shared_memory: bool,
+    /// The room that was read last, and when.
+    read: Option<(Option<u64>, Instant)>,
     /// The pause that is due.
     owed: Duration,
 }
@@ -263,6 +261,7 @@ impl Pacer {
             sensors: None,
             reserve: 0,
             shared_memory: false,
+            read: None,
             owed: Duration::ZERO,
         }
     }
@@ -298,8 +297,20 @@ impl engine::Limits for Pacer {
         if cached > AMPLE {
             return Some(cached);
         }
-        let (reserve, shared_memory) = (self.reserve, self.shared_memory);
-        self.sensors.as_mut().map_or(Some(cached), |sensors| sensors.room(reserve, shared_memory))
+        let Some(sensors) = &mut self.sensors else { return Some(cached) };
+        if let Some((room, at)) = self.read {
+            let little = room.is_some_and(|room| room < LITTLE);
+            if at.elapsed() < if little { BELIEVED_OF_LITTLE } else { BELIEVED } {
+                return room;
+            }
+        }
+        let room = sensors.room(self.reserve, self.shared_memory);
+        self.read = Some((room, Instant::now()));
+        room
+    }
+
+    fn gave_back(&mut self, _bytes: u64) {
+        self.read = None;
     }
 
     fn admit(&mut self, worked: Duration) -> bool {
@@ -576,6 +587,28 @@ mod tests {
         assert!(pacer.admit(Duration::from_secs(1)));
         assert!(start.elapsed() < Duration::from_millis(50));
         assert_eq!(shared.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn little_room_is_read_anew_and_at_once_after_something_was_given_back() {
+        let tree = testkit::board::Tree::new();
+        let available = |kb: u64| tree.write("/proc/meminfo", &format!("MemAvailable: {kb} kB\n"));
+        available(100);
+        let root = platform::Root::at(tree.path()).expect("a folder");
+        let shared = shared(1.0);
+        shared.room.store(1 << 20, Ordering::Relaxed);
+        let mut pacer = Pacer {
+            sensors: Some(platform::Sensors::open(&root)),
+            reserve: 10 << 10,
+            ..Pacer::idle(&shared)
+        };
+        assert_eq!(pacer.room(), Some(90 << 10));
+        available(50);
+        pacer.gave_back(1);
+        assert_eq!(pacer.room(), Some(40 << 10));
+        available(5);
+        std::thread::sleep(super::BELIEVED_OF_LITTLE);
+        assert_eq!(pacer.room(), Some(0));
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let batch = command.machine.batch_size;
     let mut engine = load::engine(&file, &plan, &mut target, &options, None, machine, screen)?;
     let told = Told { command: "bench", model: file.name().to_owned(), device: target.name() };
-    let mut guard = limits::guard(&mut engine, watch, &told);
+    let guard = limits::guard(&mut engine, watch, &told);
     let gpu = target.is_gpu();
     let chooses = engine.feeds_back();
     engine.set_feedback(!command.no_feedback);
@@ -144,7 +144,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let mut ids = Ids { state: 0x2545_f491, vocab: plan.shape.vocab as u32 };
     let mut results = Vec::new();
     for test in tests {
-        let (engine, ids, guard) = (&mut engine, &mut ids, &mut guard);
+        let (engine, ids, guard) = (&mut engine, &mut ids, &guard);
         let mut bench = Bench { engine, ids, guard, trace: command.trace, chooses };
         results.push(bench.measure(test, command.repetitions, peer.as_mut(), &mut progress)?);
     }
@@ -185,7 +185,7 @@ impl Ids {
 struct Bench<'a> {
     engine: &'a mut Engine,
     ids: &'a mut Ids,
-    guard: &'a mut Guard,
+    guard: &'a Guard,
     trace: bool,
     /// Whether tokens are generated, not given.
     chooses: bool,
@@ -241,14 +241,10 @@ impl Bench<'_> {
             let last = test.prompt - 1;
             self.engine.feed(sequence, &ids[..test.prompt], last..last + 1, &mut |_, _| {})?;
             self.guard.counters().read(test.prompt, test.prompt);
-            self.guard.pace(start.elapsed());
         }
-        let mut now = Instant::now();
         for id in ids[test.prompt..].chunks(1) {
             self.engine.feed(sequence, id, 0..1, &mut |_, _| {})?;
             self.guard.counters().chose(1);
-            self.guard.pace(now.elapsed());
-            now = Instant::now();
         }
         let took = start.elapsed();
         self.guard.counters().phase(Phase::Idle);
