@@ -35,6 +35,7 @@ Examples:
   jetson-llm -p \"What is 2+2?\"                        one answer from it
   jetson-llm -m tinyllama.gguf -p \"What is 2+2?\" -n 32
   cat notes.txt | jetson-llm -m model.gguf -s \"Summarize in one sentence.\"
+  jetson-llm serve -m model.gguf                      the model over HTTP, at 127.0.0.1:8080
   jetson-llm inspect model.gguf                       what a file holds, and whether it fits
   jetson-llm fit model.gguf                           which contexts fit, and the best choice
   jetson-llm doctor                                   what is amiss with this machine
@@ -64,6 +65,7 @@ struct Cli {
 enum Command {
     Run(Box<cmd::run::Command>),
     Chat(Box<cmd::chat::Command>),
+    Serve(Box<cmd::serve::Command>),
     Inspect(cmd::inspect::Command),
     Plan(cmd::plan::Command),
     Tokenize(cmd::tokenize::Command),
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         None => cmd::run::run(&cli.run, &config),
         Some(Command::Run(command)) => cmd::run::run(command, &config),
         Some(Command::Chat(command)) => cmd::chat::run(command, &config),
+        Some(Command::Serve(command)) => cmd::serve::run(command, &config),
         Some(Command::Inspect(command)) => cmd::inspect::run(command, &config),
         Some(Command::Plan(command)) => cmd::plan::run(command, &config),
         Some(Command::Tokenize(command)) => cmd::tokenize::run(command, &config),

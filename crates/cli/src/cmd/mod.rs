@@ -15,6 +15,7 @@ pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod quantize;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod soak;
 mod speed_test;
 pub(crate) mod tokenize;
