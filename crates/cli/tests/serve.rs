@@ -99,6 +99,7 @@ fn the_built_in_model_answers_as_it_does_on_the_command_line() {
     let (code, rest) = serving.terminate();
     assert_eq!(code, Some(0));
     assert!(rest.contains("POST /v1/chat/completions 200"), "{rest}");
+    assert!(!rest.contains("panicked"), "{rest}");
     assert!(!rest.contains("Hello"), "logs hold no prompts: {rest}");
 }
 
@@ -144,8 +145,7 @@ fn curl_shows_tokens_as_they_come() {
     assert!(curl(&[]).contains("invalid_api_key"));
 }
 
-/// Python clients, where they are installed: `$JETSON_LLM_PYTHON`, else a virtual environment beside the
-/// shared fixtures is not assumed and `python3` is tried.
+/// Python clients, where they are installed for `$JETSON_LLM_PYTHON`, else for `python3`.
 #[test]
 fn pythons_clients_are_served() {
     let python = std::env::var("JETSON_LLM_PYTHON").unwrap_or_else(|_| "python3".to_owned());

@@ -288,6 +288,16 @@ fn a_preloaded_beginning_is_never_given_up() {
     }
 }
 
+/// An ear that tells somebody else first.
+struct Noting<F: FnMut(&Update<'_>) + Send>(F, Ear);
+
+impl<F: FnMut(&Update<'_>) + Send> Sink for Noting<F> {
+    fn hear(&mut self, update: Update<'_>) {
+        (self.0)(&update);
+        self.1.hear(update);
+    }
+}
+
 #[test]
 fn requests_of_one_conversation_wait_for_each_other_and_let_others_pass() {
     let service = serve(SIZES, 2, 9, &FakeClock::default());
@@ -302,13 +312,6 @@ fn requests_of_one_conversation_wait_for_each_other_and_let_others_pass() {
     let note = |name: &'static str| {
         let (mut inner, heard) = ear();
         let order = order.clone();
-        struct Noting<F: FnMut(&Update<'_>) + Send>(F, Ear);
-        impl<F: FnMut(&Update<'_>) + Send> Sink for Noting<F> {
-            fn hear(&mut self, update: Update<'_>) {
-                (self.0)(&update);
-                self.1.hear(update);
-            }
-        }
         inner.gate = None;
         let noting = Noting(
             move |update: &Update<'_>| {

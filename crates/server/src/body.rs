@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// A body, and its share of the room for bodies.
 struct Read {
     bytes: Vec<u8>,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 fn too_large(app: &App) -> Refusal {
@@ -50,7 +50,7 @@ async fn read(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Read, Re
     if body.size_hint().lower() > app.config.body_bytes as u64 {
         return Err(too_large(app));
     }
-    let mut read = Read { bytes: Vec::new(), _room: None };
+    let mut read = Read { bytes: Vec::new(), room: None };
     let mut room = 0;
     let all = async {
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -70,23 +70,22 @@ async fn read(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Read, Re
                     Refusal::unavailable("busy", message, 1)
                 })?;
                 room += more * GRAIN;
-                match &mut read._room {
-                    Some(room) => room.merge(permit),
-                    none => *none = Some(permit),
+                if let Some(room) = &mut read.room {
+                    room.merge(permit);
+                } else {
+                    read.room = Some(permit);
                 }
             }
             read.bytes.extend_from_slice(&data);
         }
         Ok(())
     };
-    match timeout(app.config.body_time, all).await {
-        Ok(done) => done.map(|()| read),
-        Err(_) => {
-            let seconds = app.config.body_time.as_secs();
-            let message = format!("the request's body did not arrive within {seconds} s; send it faster");
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
-        }
+    if let Ok(done) = timeout(app.config.body_time, all).await {
+        return done.map(|()| read);
     }
+    let seconds = app.config.body_time.as_secs();
+    let message = format!("the request's body did not arrive within {seconds} s; send it faster");
+    Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
 }
 
 /// Reads a body as JSON and makes something of it, away from the threads that serve sockets.
@@ -105,6 +104,8 @@ pub(crate) async fn parsed<T: Send + 'static>(
             Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", message)
         })?;
         let made = make(&value, &model)?;
+        // What was read is paid for until here.
+        drop(read.room);
         Ok((model, made))
     };
     match tokio::task::spawn_blocking(work).await {

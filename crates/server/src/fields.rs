@@ -116,29 +116,27 @@ impl<'a> Fields<'a> {
     /// A whole number within bounds.
     pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        match whole(value).filter(|n| range.contains(n)) {
-            Some(n) => Ok(Some(n)),
-            None => {
-                let want = if *range.end() >= i128::from(i64::MAX) {
-                    format!("a whole number from {} up", range.start())
-                } else {
-                    format!("a whole number from {} to {}", range.start(), range.end())
-                };
-                Err(wrong(&self.path(name), value, &want))
-            }
+        let number = whole(value).filter(|n| range.contains(n));
+        if number.is_some() {
+            return Ok(number);
         }
+        let want = if *range.end() >= i128::from(i64::MAX) {
+            format!("a whole number from {} up", range.start())
+        } else {
+            format!("a whole number from {} to {}", range.start(), range.end())
+        };
+        Err(wrong(&self.path(name), value, &want))
     }
 
     /// A number within bounds.
     pub(crate) fn number(&self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        match value.as_f64().filter(|n| range.contains(n)) {
-            Some(n) => Ok(Some(n as f32)),
-            None => {
-                let want = format!("a number from {} to {}", range.start(), range.end());
-                Err(wrong(&self.path(name), value, &want))
-            }
+        let number = value.as_f64().filter(|n| range.contains(n)).map(|n| n as f32);
+        if number.is_some() {
+            return Ok(number);
         }
+        let want = format!("a number from {} to {}", range.start(), range.end());
+        Err(wrong(&self.path(name), value, &want))
     }
 
     /// Refuses a field that asks for something; what asks for nothing passes.

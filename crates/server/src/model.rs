@@ -1,7 +1,7 @@
 //! The model being served, as far as requests need to know it.
 
 use crate::error::Error;
-use engine::service::{Service, Settings};
+use engine::service::{Closed, Service, Settings};
 use engine::{Engine, Params};
 use grammar::Grammars;
 use serde_json::{Map, Value};
@@ -49,10 +49,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// Starts the engine's thread; the system prompt is computed first.
-    pub(crate) fn start(
-        loaded: Loaded,
-        closed: Box<dyn FnOnce(Option<&str>) + Send>,
-    ) -> Result<Model, Error> {
+    pub(crate) fn start(loaded: Loaded, closed: Closed) -> Result<Model, Error> {
         let Loaded { name, mut engine, tokenizer, chat, system, parallel, queue, timeout } = loaded;
         let prefix = system.as_deref().map(|system| prefix(&chat, &tokenizer, system)).unwrap_or_default();
         let mut preloaded = None;

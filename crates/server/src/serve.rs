@@ -109,9 +109,12 @@ impl Handle {
     /// # Errors
     /// [`Error::Engine`] if the system prompt cannot be computed; [`Error::Start`].
     pub fn ready(&self, loaded: Loaded) -> Result<(), Error> {
-        let (app, end) = (self.app.clone(), self.end.clone());
+        // The state owns the engine's thread, so that must not own the state.
+        let (app, end) = (Arc::downgrade(&self.app), self.end.clone());
         let closed = Box::new(move |why: Option<&str>| {
-            if why.is_some() {
+            if why.is_some()
+                && let Some(app) = app.upgrade()
+            {
                 app.enter(Phase::Failed);
             }
             end.notify_one();

@@ -255,7 +255,9 @@ fn memory_stays_where_it_is_over_thousands_of_requests() {
                 })
             })
             .collect();
-        all.into_iter().for_each(|client| client.join().expect("all are answered"));
+        for client in all {
+            client.join().expect("all are answered");
+        }
     };
     let memory = || server.health()["memory_bytes"].as_u64().expect("the system says") as f64;
     round(150);

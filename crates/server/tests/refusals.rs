@@ -328,7 +328,7 @@ fn framing_that_others_misread_is_refused() {
             &[200, 400],
         ),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(20), &[0, 400]),
-        ("noise", (0..5000u32).map(|i| (i * 7919 >> 3) as u8).collect(), &[0, 400]),
+        ("noise", (0..5000u32).map(|i| ((i * 7919) >> 3) as u8).collect(), &[0, 400]),
     ];
     for (name, bytes, wanted) in cases {
         let reply = exchange(server.address, &bytes);

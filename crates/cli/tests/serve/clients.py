@@ -77,7 +77,7 @@ async def many():
 asyncio.run(many())
 
 other = anthropic.Anthropic(base_url=url, api_key="sesame", max_retries=0)
-words = dict(model="any", max_tokens=16, messages=[{"role": "user", "content": "Hello!"}], temperature=0)
+words = dict(model="any", max_tokens=16, messages=[{"role": "user", "content": "Hello!"}], extra_body={"temperature": 0})
 message = other.messages.create(**words)
 assert message.content[0].text == text, (message, text)
 with other.messages.stream(**words) as stream:

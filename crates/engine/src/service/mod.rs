@@ -19,7 +19,7 @@ mod worker;
 pub use job::{Answer, Request, Sink, Update, Why};
 pub use metrics::{BOUNDS, Count, Histogram, Metrics};
 
-use crate::{Clock, Engine, SequenceId};
+use crate::{Engine, SequenceId};
 use job::Waiting;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -27,6 +27,12 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use worker::Worker;
+
+/// Time since some fixed moment, for all threads.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Told when a service has ended, and what went wrong, if anything did.
+pub type Closed = Box<dyn FnOnce(Option<&str>) + Send>;
 
 /// How much a service takes on.
 #[derive(Clone, Debug)]
@@ -99,7 +105,7 @@ pub struct Service {
     commands: Sender<Command>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    clock: Arc<dyn Fn() -> Duration + Send + Sync>,
+    clock: Clock,
     settings: Settings,
     context: usize,
     vocab: usize,
@@ -110,8 +116,8 @@ impl Service {
     pub fn start(
         engine: Engine,
         mut settings: Settings,
-        clock: Arc<dyn Fn() -> Duration + Send + Sync>,
-        closed: Box<dyn FnOnce(Option<&str>) + Send>,
+        clock: Clock,
+        closed: Closed,
     ) -> std::io::Result<Service> {
         settings.parallel = settings.parallel.clamp(1, engine.runner().options().slots.max(1));
         let shared = Arc::new(Shared {
@@ -122,7 +128,7 @@ impl Service {
         });
         let (commands, inbox) = mpsc::channel();
         let (context, vocab) = (engine.context(), engine.runner().plan().shape.vocab);
-        let worker_clock: Clock = {
+        let worker_clock: crate::Clock = {
             let clock = clock.clone();
             Box::new(move || clock())
         };
@@ -249,10 +255,11 @@ impl Service {
 }
 
 impl Drop for Service {
-    /// Ends everything and waits for the thread.
+    /// Ends everything and waits for the thread; unless that is who drops it, by what it was told to call.
     fn drop(&mut self) {
         self.stop();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take().filter(|other| other.thread().id() != thread::current().id())
+        {
             let _ = thread.join();
         }
     }
@@ -275,7 +282,7 @@ impl Drop for Ticket {
 /// Says that the thread has ended, also if it panicked.
 struct End {
     shared: Arc<Shared>,
-    closed: Option<Box<dyn FnOnce(Option<&str>) + Send>>,
+    closed: Option<Closed>,
 }
 
 impl Drop for End {

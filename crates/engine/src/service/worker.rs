@@ -42,7 +42,9 @@ impl Running {
     fn tell_all(&mut self, update: &Update<'_>) {
         self.sink.hear(update.clone());
         if let Some((_, _, others)) = &mut self.several {
-            others.iter_mut().for_each(|other| other.sink.hear(update.clone()));
+            for other in others {
+                other.sink.hear(update.clone());
+            }
         }
     }
 }
