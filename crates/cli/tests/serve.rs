@@ -75,15 +75,17 @@ fn ask(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
 #[test]
 fn the_built_in_model_answers_as_it_does_on_the_command_line() {
     let folder = Folder::new();
-    let system = folder.write("system.txt", b"You are a helpful assistant.\n");
-    let serving = Serving::start(&["--system-file", &system, "--log-requests"]);
+    // Longer than a page of the cache, the least that is shared.
+    let system = "You are a helpful assistant. ".repeat(12);
+    let file = folder.write("system.txt", system.as_bytes());
+    let serving = Serving::start(&["--system-file", &file, "--log-requests"]);
     let body = r#"{"messages":[{"role":"user","content":"Hello!"}],"max_tokens":12,"temperature":0}"#;
     let (status, text) = ask(&serving.url, "POST", "/v1/chat/completions", body);
     let answer: Value = serde_json::from_str(&text).expect("it is JSON");
     assert_eq!(status, 200, "{text}");
     let said = answer["choices"][0]["message"]["content"].as_str().expect("text");
     let args =
-        ["run", "-p", "Hello!", "-s", "You are a helpful assistant.", "-n", "12", "--temp", "0", "--json"];
+        ["run", "-p", "Hello!", "-s", &system, "-n", "12", "--temp", "0", "--json"];
     let run = run(&[&args[..], &["--device", "cpu"]].concat()).json();
     assert_eq!(run["text"], said);
     assert_eq!(answer["model"], "chat-7m");
