@@ -84,8 +84,7 @@ fn the_built_in_model_answers_as_it_does_on_the_command_line() {
     let answer: Value = serde_json::from_str(&text).expect("it is JSON");
     assert_eq!(status, 200, "{text}");
     let said = answer["choices"][0]["message"]["content"].as_str().expect("text");
-    let args =
-        ["run", "-p", "Hello!", "-s", &system, "-n", "12", "--temp", "0", "--json"];
+    let args = ["run", "-p", "Hello!", "-s", &system, "-n", "12", "--temp", "0", "--json"];
     let run = run(&[&args[..], &["--device", "cpu"]].concat()).json();
     assert_eq!(run["text"], said);
     assert_eq!(answer["model"], "chat-7m");
