@@ -8,6 +8,8 @@
 // prefill_W: many rows. A warp has a tile of its own and walks all its pages; four tiles of a block follow
 // each other, so that the L1 serves most of what they read.
 //
+// attend_int8.cu and attend_int4.cu are the same over smaller caches.
+//
 // A page of one KV head in a warp, away from edges, without a cap or a new maximum; sm_87, NVRTC 12.6 (sm_90
 // and nvcc 13 differ by 3 % at most). Bytes of cache per clock of an SM are at four instructions a clock, as
 // fast as they issue; tensor cores of 1024 products a clock allow 128 for attend, 64 for prefill of two m-tiles.
@@ -15,12 +17,12 @@
 //   width                    32    64    96   128   256
 //   bytes of a page        4096  8192 12288 16384 32768
 //   attend: instructions    146   178   208   238   366
-//           registers       103   149   151   182   255
+//           registers       105   150   151   182   255
 //           bytes per clock 112   184   236   275   358
 //           under way, KiB    4     8     6     8     8   a warp
 //   prefill: m-tiles          2     2     2     2     1
 //           instructions    249   305   348   398   365
-//           registers       154   217   226   255   255
+//           registers       159   217   226   255   255
 #include "attend/f16.cuh"
 #include "attend/kernels.cuh"
 

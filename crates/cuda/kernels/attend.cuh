@@ -251,4 +251,5 @@ DEVICE void walk(const AttendArgs &a, Sums<K> &sums, typename K::Ring &ring, con
         sums.sum[r] += shfl_xor(sums.sum[r], 1);
         sums.sum[r] += shfl_xor(sums.sum[r], 2);
     }
+    K::finish(sums);
 }

@@ -7,6 +7,7 @@
 // dimension together: the warp of a row at a position that 8 divides, or that nobody precedes, also stores the
 // values of the rows that follow up to the next such position.
 #include "kv/f16.cuh"
+#include "kv/int4.cuh"
 #include "kv/int8.cuh"
 
 // Grid: ceil(rows * (heads + 2 * kv_heads) / 4) blocks of 128 threads.
@@ -30,7 +31,7 @@ template <typename Type, u32 WIDTH> DEVICE void store_values(const RopeStoreArgs
     if (!first) return;
     const float *v = a.v + (static_cast<u64>(row) * a.kv_heads + head) * a.head_dim;
     u8 *block = page_of(a.cache, slot, position, a.kv_heads + head, Type::template block<WIDTH>());
-    Type::template store_values<WIDTH>(block, position, run, [&](u32 i, u32 d) {
+    Type::template store_values<WIDTH>(block, position, run, a.head_dim, [&](u32 i, u32 d) {
         return run >> i & 1 && d < a.head_dim ? v[i * a.kv_heads * a.head_dim + d] : 0.0f;
     });
 }
@@ -50,7 +51,8 @@ template <typename Type, u32 WIDTH> DEVICE void rope_store_head(const RopeStoreA
     u32 position = a.position[row];
     u8 *block = page_of(a.cache, a.slot[row], position, head, Type::template block<WIDTH>());
     const float *k = a.k + (static_cast<u64>(row) * a.kv_heads + head) * a.head_dim;
-    Type::template store_key<WIDTH>(block, position, turned_head<WIDTH>(k, a.rope.k_norm, turn, a.rope.half, a.head_dim, a.rope.eps));
+    Head<WIDTH> turned = turned_head<WIDTH>(k, a.rope.k_norm, turn, a.rope.half, a.head_dim, a.rope.eps);
+    Type::template store_key<WIDTH>(block, position, turned, a.head_dim, shared<float>(warp() * Type::template scratch<WIDTH>()));
 }
 
 template <typename Type> DEVICE void rope_store_rows(const RopeStoreArgs &a) {
@@ -69,3 +71,5 @@ template <typename Type> DEVICE void rope_store_rows(const RopeStoreArgs &a) {
 
 KERNEL(rope_store, RopeStoreArgs, 128, 4) { rope_store_rows<F16Cache>(a); }
 KERNEL(rope_store_int8, RopeStoreArgs, 128, 4) { rope_store_rows<Int8Cache>(a); }
+// With 4 * width bytes of shared memory a warp.
+KERNEL(rope_store_int4, RopeStoreArgs, 128, 4) { rope_store_rows<Int4Cache>(a); }

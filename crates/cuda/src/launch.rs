@@ -18,6 +18,7 @@ use crate::tile::TileFormat;
 use crate::weights::Matrix;
 use model::Activation;
 use model::plan::{Plan, VectorId};
+use model::runner::KvType;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -29,7 +30,7 @@ enum Work {
     Gate(GateArgs),
     /// With the addresses of the choice, of few rows and of many.
     Select(SelectArgs, [u64; 2]),
-    Store(RopeStoreArgs),
+    Store(RopeStoreArgs, KvType),
     Attend(Attend),
     Product(Product),
 }
@@ -75,9 +76,9 @@ impl Launched {
                 let args = SelectArgs { select, count: rows.wanted as u32, ..*args };
                 stream.launch(function, args.launch(), &args)
             }
-            Work::Store(args) => {
+            Work::Store(args, kv) => {
                 let args = RopeStoreArgs { rows: count as u32, ..*args };
-                stream.launch(function, args.launch(), &args)
+                stream.launch(function, args.launch(*kv), &args)
             }
             Work::Attend(attend) => attend.run(stream, function, rows),
             Work::Product(product) => product.run(stream, &self.functions, count),
@@ -215,7 +216,10 @@ impl Binder<'_> {
                 };
                 (GateArgs::KERNEL, Work::Gate(args))
             }
-            Step::Store(store) => (self.store_kernel(), Work::Store(self.store(regime, store))),
+            Step::Store(store) => {
+                let kv = self.design.splits.attention.kv;
+                (RopeStoreArgs::kernel(kv), Work::Store(self.store(regime, store), kv))
+            }
             Step::Attend { attend, store, staged } => {
                 let work = self.attend(regime, attend, store.as_ref(), *staged, next.is_none());
                 (self.design.splits.attention.kernel(work.kind), Work::Attend(work))
@@ -323,10 +327,6 @@ impl Binder<'_> {
             page_stride: shape.layer as u32,
             table_stride: (groups * shape.pages) as u32,
         }
-    }
-
-    fn store_kernel(&self) -> &'static str {
-        RopeStoreArgs::kernel(self.design.splits.attention.kv)
     }
 
     fn store(&self, regime: Regime, store: &lower::Store) -> RopeStoreArgs {

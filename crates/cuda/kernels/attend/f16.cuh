@@ -17,7 +17,7 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
     static constexpr u32 WIDTH = WIDTH_, DEPTH = DEPTH_, CHUNKS = WIDTH / 32, GROUPS = 2 * CHUNKS;
     static constexpr bool LATE = false;
     static constexpr float LIFT = 0.0f;
-    static constexpr u32 PAIRS = 16 * TALL, ROWS = 2 * TALL, QUERIES = PAIRS * WIDTH * 2;
+    static constexpr u32 PAIRS = 16 * TALL, ROWS = 2 * TALL, QUERIES = PAIRS * WIDTH * 2, SCRATCH = 0;
 
     struct Ring {
         Words4 words[DEPTH][4];
@@ -34,7 +34,7 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
     }
 
     // One query by one warp, turned if fused; pairs beyond the tile's are zeros.
-    static METHOD void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u8 *staged) {
+    static METHOD void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u8 *staged, float *) {
         u16 *queries = reinterpret_cast<u16 *>(staged);
         if (pair >= tile.pairs) {
             UNROLL for (u32 d = 0; d < WIDTH; d += 32) queries[query_half(pair, d + lane())] = 0;
@@ -150,6 +150,8 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct F16Walk {
             refill(u);
         }
     }
+
+    static METHOD void finish(Sums<F16Walk> &) {}
 
     // Columns first.. to before first + COLUMNS of the tile's pairs, to parts[pair * stride + column - first].
     template <u32 COLUMNS> static METHOD void put(const Sums<F16Walk> &sums, u32 first, u32 pairs, float *parts, u32 stride) {

@@ -1,66 +1,47 @@
 // Attention over a cache of bytes: what the walk of attend.cuh asks of a cache.
 //
-// A query is 16-bit fixed point, X = round(q / dq) = 256 h + l with dq = max|q| / 32512, so that products with
-// the codes of keys are exact sums of integers: m16n8k32, eight pairs' h are rows 0..7 of A and their l rows
-// 8..15, and score = (256 · sum h + sum l) · dq · scale of the key. Eight pairs are all that decoding has of
-// most models: half the products of sixteen rows of halves.
+// The codes of keys are multiplied as they are: score = (256 · sum h + sum l) · dq ·
+// scale of the key. A value's byte, plus 128, becomes a half by 0x64 above it (1024 + 128 + code), from which 1152
+// is taken. Its scale is folded into P, both rounded to f16; P is lifted by 128, so that the product is about P
+// times the head's largest value, which f16 holds wherever an f16 cache would hold it.
 //
-// P · V is the other way round, Oᵀ = Vᵀ · Pᵀ: the values' sixteen dimensions are the rows of A, for those are
-// what must be converted; the scores are, packed, B of both k-steps. A value's byte, plus 128, becomes a half by
-// 0x64 above it (1024 + 128 + code), from which 1152 is taken. Its scale is folded into P, both rounded to f16;
-// P is lifted by 128, so that the product is about P times the head's largest value, which f16 holds wherever an
-// f16 cache would hold it.
-//
-// Error, beside that of the cache: queries 2^-16 of the largest, P twice 2^-11. Against exact attention over the same
-// codes about 3e-4 of the root mean square of the output.
+// Error, beside that of the cache: queries 2^-16 of the largest, P twice 2^-11. Against exact attention over the
+// same codes about 3e-4 of the root mean square of the output.
 #pragma once
-#include "../attend.cuh"
 #include "../kv/int8.cuh"
+#include "eights.cuh"
 
-template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
+template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk : Eights<WIDTH_, TALL> {
     using Type = Int8Cache;
-    static constexpr u32 WIDTH = WIDTH_, DEPTH = DEPTH_, CHUNKS = WIDTH / 32, GROUPS = 2 * CHUNKS;
-    static constexpr float LIFT = 7.0f;
+    using Base = Eights<WIDTH_, TALL>;
+    using Base::CHUNKS;
+    using Base::CODES;
+    using Base::PAIRS;
+    using Base::ROWS;
+    using Base::WIDTH;
+    using typename Base::Out;
+    static constexpr u32 DEPTH = DEPTH_, GROUPS = 2 * CHUNKS;
     // Whether scales of values are loaded only when the page's scores are there, to save registers.
     static constexpr bool LATE = TALL > 1;
     static_assert(!LATE || DEPTH <= CHUNKS, "what is loaded late is still of the same page");
-    // Codes of all pairs, then the factor of each, then ABOVE: given a constant, the assembler would make copies
-    // of the other one for every instruction that has both.
-    static constexpr u32 PAIRS = 8 * TALL, ROWS = TALL, CODES = PAIRS * WIDTH * 2, QUERIES = CODES + PAIRS * 4 + 16;
-    static constexpr u32 ABOVE = 0x64646464;
+    // ABOVE after the factors: given a constant, the assembler would make copies of the other one for every
+    // instruction that has both.
+    static constexpr u32 QUERIES = Base::FIXED + 16, ABOVE = 0x64646464;
 
     struct Ring {
         Words4 words[DEPTH][2];
         Words4 keys, values; // scales of positions 8t..8t+7
     };
-    struct Out {
-        F32x4 o[TALL][WIDTH / 16];
-    };
 
-    // Codes are the A fragments they will be: [eight pairs][32 dimensions][lane] 16 bytes, words 0 and 2 of h,
-    // 1 and 3 of l, dimensions 4t.. and 16+4t..
-    static METHOD u32 query_byte(u32 pair, u32 d) {
-        return ((pair / 8 * CHUNKS + d / 32) * 32 + pair % 8 * 4 + d / 4 % 4) * 16 + d / 16 % 2 * 8 + d % 4;
-    }
-    static METHOD void put_query(u8 *staged, u32 pair, u32 d, float value, float by) {
-        i32 x = round_to_int(value * by), high = (x + 128) >> 8;
-        u8 *to = staged + query_byte(pair, d);
-        to[0] = static_cast<u8>(high);
-        to[4] = static_cast<u8>(x - 256 * high);
-    }
-    // 1 / dq for the largest magnitude of a query; what is too small for that is zero.
-    static METHOD float query_steps(float most) { return most > 1e-30f ? 32512.0f / most : 0.0f; }
     static METHOD void put_factor(u8 *staged, u32 pair, float most, float factor) {
-        if (lane() == 0) {
-            reinterpret_cast<float *>(staged + CODES)[pair] = most * (1.0f / 32512.0f) * factor;
-            if (pair == 0) reinterpret_cast<u32 *>(staged + CODES)[PAIRS] = ABOVE;
-        }
+        Base::put_factor(staged, pair, most, factor);
+        if (pair == 0 && lane() == 0) reinterpret_cast<u32 *>(staged + CODES)[PAIRS] = ABOVE;
     }
 
     // One query by one warp, turned if fused; pairs beyond the tile's are zeros.
-    static METHOD void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u8 *staged) {
+    static METHOD void stage_query(const AttendArgs &a, const Tile &tile, u32 pair, float factor, u8 *staged, float *) {
         if (pair >= tile.pairs) {
-            UNROLL for (u32 d = 0; d < WIDTH; d += 32) put_query(staged, pair, d + lane(), 0.0f, 0.0f);
+            UNROLL for (u32 d = 0; d < WIDTH; d += 32) Base::put_query(staged, pair, d + lane(), 0.0f, 0.0f);
             put_factor(staged, pair, 0.0f, 0.0f);
             return;
         }
@@ -68,8 +49,8 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
         float most = 0.0f;
         head.each([&](u32, float value) { most = fmaxf(most, fabsf(value)); });
         most = warp_largest(most);
-        float by = query_steps(most);
-        head.each([&](u32 d, float value) { put_query(staged, pair, d, value, by); });
+        float by = Base::query_steps(most);
+        head.each([&](u32 d, float value) { Base::put_query(staged, pair, d, value, by); });
         put_factor(staged, pair, most, factor);
     }
 
@@ -90,8 +71,8 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
                 most[i] = 0.0f;
                 UNROLL for (u32 c = 0; c < CHUNKS; c++) most[i] = fmaxf(most[i], fabsf(q[i][c]));
                 most[i] = warp_largest(most[i]);
-                float by = query_steps(most[i]);
-                UNROLL for (u32 c = 0; c < CHUNKS; c++) put_query(staged, first + i, 32 * c + lane(), q[i][c], by);
+                float by = Base::query_steps(most[i]);
+                UNROLL for (u32 c = 0; c < CHUNKS; c++) Base::put_query(staged, first + i, 32 * c + lane(), q[i][c], by);
                 put_factor(staged, first + i, most[i], factor);
             }
         }
@@ -112,12 +93,6 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
     }
     static METHOD void load_beside_values(Ring &ring, const u8 *keys, const Pages &pages) {
         ring.values = *reinterpret_cast<const Words4 *>(keys + pages.values + pages.beside);
-    }
-
-    static METHOD void clear(Out &out) {
-        UNROLL for (u32 r = 0; r < ROWS; r++) {
-            UNROLL for (u32 n = 0; n < WIDTH / 16; n++) out.o[r][n] = {0.0f, 0.0f, 0.0f, 0.0f};
-        }
     }
 
     template <typename Refill> static METHOD void scores(Ring &ring, const u8 *staged, float (&scores)[ROWS][8], Refill refill) {
@@ -144,21 +119,6 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
             UNROLL for (u32 j = 0; j < 4; j++) {
                 scores[r][2 * j] = static_cast<float>(256 * s[r][j].x + s[r][j].z) * (half_low(words[j]) * factor);
                 scores[r][2 * j + 1] = static_cast<float>(256 * s[r][j].y + s[r][j].w) * (half_high(words[j]) * factor);
-            }
-        }
-    }
-
-    // The numbers of pairs 2t and 2t + 1 of eight, of which this lane has pair g's.
-    static METHOD Floats2 of_columns(float value) { return {shfl(value, lane() % 4 * 8), shfl(value, lane() % 4 * 8 + 4)}; }
-
-    static METHOD void rescale(Out &out, const float (&keep)[ROWS]) {
-        UNROLL for (u32 r = 0; r < ROWS; r++) {
-            Floats2 by = of_columns(keep[r]);
-            UNROLL for (u32 n = 0; n < WIDTH / 16; n++) {
-                out.o[r][n].x *= by.x;
-                out.o[r][n].y *= by.y;
-                out.o[r][n].z *= by.x;
-                out.o[r][n].w *= by.y;
             }
         }
     }
@@ -199,54 +159,5 @@ template <u32 WIDTH_, u32 TALL, u32 DEPTH_> struct Int8Walk {
         }
     }
 
-    // The first of the lane's dimensions of sixteen; the other is two further.
-    static METHOD u32 dimension() { return lane() / 8 * 4 + lane() / 4 % 2; }
-
-    template <u32 COLUMNS> static METHOD void put(const Sums<Int8Walk> &sums, u32 first, u32 pairs, float *parts, u32 stride) {
-        UNROLL for (u32 r = 0; r < ROWS; r++) {
-            u32 pair = 8 * r + 2 * (lane() % 4);
-            float *to = parts + pair * stride + dimension();
-            UNROLL for (u32 n = 0; n < COLUMNS / 16; n++) {
-                const F32x4 &o = sums.o.o[r][first / 16 + n];
-                if (pair < pairs) {
-                    to[16 * n] = o.x;
-                    to[16 * n + 2] = o.z;
-                }
-                if (pair + 1 < pairs) {
-                    to[stride + 16 * n] = o.y;
-                    to[stride + 16 * n + 2] = o.w;
-                }
-            }
-        }
-    }
-
-    static METHOD void write(const AttendArgs &a, const Tile &tile, const Sums<Int8Walk> &sums) {
-        UNROLL for (u32 r = 0; r < ROWS; r++) {
-            Floats2 whole = of_columns(1.0f / sums.sum[r]);
-            UNROLL for (u32 e = 0; e < 2; e++) {
-                u32 pair = 8 * r + 2 * (lane() % 4) + e;
-                u32 row = pair < tile.pairs ? output_row(a, tile.first + pair / tile.heads) : NOWHERE;
-                if (row == NOWHERE) continue;
-                u32 start = (tile.head + pair % tile.heads) * a.head_dim + dimension();
-                float *out = a.out + static_cast<u64>(row) * a.heads * a.head_dim + start;
-                u16 *halves = a.out_halves + static_cast<u64>(row) * a.halves_stride;
-                float by = e ? whole.y : whole.x;
-                UNROLL for (u32 n = 0; n < WIDTH / 16; n++) {
-                    const F32x4 &o = sums.o.o[r][n];
-                    float x = (e ? o.y : o.x) * by, z = (e ? o.w : o.z) * by;
-                    if (16 * n + dimension() >= a.head_dim) continue;
-                    if (a.out) {
-                        out[16 * n] = x;
-                        out[16 * n + 2] = z;
-                    }
-                    if (a.out_halves) {
-                        // Columns 4i + e and 4i + e + 2 are neighbours in the order of matmul.
-                        u32 at = start + 16 * n;
-                        u16 *to = halves + at / 32 * 32 + at / 16 % 2 * 16 + at % 2 * 8 + at / 4 % 4 * 2;
-                        *reinterpret_cast<u32 *>(to) = floats_to_halves(x, z);
-                    }
-                }
-            }
-        }
-    }
+    static METHOD void finish(Sums<Int8Walk> &) {}
 };

@@ -61,16 +61,16 @@ template <u32 WIDTH> DEVICE void merge_splits(const AttendArgs &a, const Tile &t
 }
 
 // K and V of the tile's only row into the page they belong to, by the last two warps.
-template <typename K> DEVICE void store_row(const AttendArgs &a, const Tile &tile) {
+template <typename K> DEVICE void store_row(const AttendArgs &a, const Tile &tile, float *scratch) {
     using Type = typename K::Type;
     constexpr u32 WIDTH = K::WIDTH, BLOCK = Type::template block<WIDTH>();
     u64 at = (static_cast<u64>(tile.first) * a.kv_heads + tile.kv_head) * a.head_dim;
     u8 *block = page_of(a.cache, tile.slot, tile.high, tile.kv_head, BLOCK);
     if (warp() == WARPS - 1) {
         const float *turns = a.rope.turns + static_cast<u64>(tile.first) * 2 * a.rope.half;
-        Type::template store_key<WIDTH>(block, tile.high, turned_head<WIDTH>(a.k + at, a.rope.k_norm, turns, a.rope.half, a.head_dim, a.rope.eps));
+        Type::template store_key<WIDTH>(block, tile.high, turned_head<WIDTH>(a.k + at, a.rope.k_norm, turns, a.rope.half, a.head_dim, a.rope.eps), a.head_dim, scratch);
     } else if (warp() == WARPS - 2) {
-        Type::template store_value<WIDTH>(block + a.kv_heads * BLOCK, tile.high, turned_head<WIDTH>(a.v + at, nullptr, nullptr, 0, a.head_dim, 0.0f));
+        Type::template store_value<WIDTH>(block + a.kv_heads * BLOCK, tile.high, turned_head<WIDTH>(a.v + at, nullptr, nullptr, 0, a.head_dim, 0.0f), a.head_dim, scratch);
     }
 }
 
@@ -90,11 +90,12 @@ template <typename K> DEVICE bool attend_pages(const AttendArgs &a, Sums<K> &sum
     typename K::Ring ring;
     Pages pages = K::pages(a, tile);
     bool stores = a.fused && last;
-    if (stores) store_row<K>(a, tile);
+    float *scratch = shared<float>(staged_bytes<K>() + warp() * K::SCRATCH);
+    if (stores) store_row<K>(a, tile, scratch);
     else if (first < end) fill<K>(a, ring, pages, first);
     float factor = query_factor(a);
     if (tid() < K::PAIRS) stage_tile<K>(a, tile, tid(), staged);
-    NO_UNROLL for (u32 pair = warp(); pair < K::PAIRS; pair += WARPS) K::stage_query(a, tile, pair, factor, staged);
+    NO_UNROLL for (u32 pair = warp(); pair < K::PAIRS; pair += WARPS) K::stage_query(a, tile, pair, factor, staged, scratch);
     sync_block();
     if (stores && first < end) fill<K>(a, ring, pages, first);
 

@@ -3,21 +3,23 @@
 #include "../rope.cuh"
 
 struct F16Cache {
+    // Bytes of shared memory that a warp needs to store a head.
+    template <u32 WIDTH> static METHOD constexpr u32 scratch() { return 0; }
     template <u32 WIDTH> static METHOD constexpr u32 block() { return PAGE * WIDTH * 2; }
 
-    // A head into its block, by a warp.
-    template <u32 WIDTH> static METHOD void store_key(u8 *block, u32 position, const Head<WIDTH> &head) {
+    // A head into its block, by a warp; the types that need them get head_dim and shared memory.
+    template <u32 WIDTH> static METHOD void store_key(u8 *block, u32 position, const Head<WIDTH> &head, u32, float *) {
         u16 *to = reinterpret_cast<u16 *>(block) + position % PAGE * WIDTH;
         head.each([&](u32 d, float value) { to[d] = float_to_half(value); });
     }
-    template <u32 WIDTH> static METHOD void store_value(u8 *block, u32 position, const Head<WIDTH> &head) {
+    template <u32 WIDTH> static METHOD void store_value(u8 *block, u32 position, const Head<WIDTH> &head, u32, float *) {
         u16 *to = reinterpret_cast<u16 *>(block) + position % PAGE;
         head.each([&](u32 d, float value) { to[d * PAGE] = float_to_half(value); });
     }
 
     // The heads of up to eight positions, those that are set in `run`: `position` is the first, and position i
     // is value(i, d) in dimension d. Values lie transposed, 64 bytes a dimension: eight are stored at once.
-    template <u32 WIDTH, typename Value> static METHOD void store_values(u8 *block, u32 position, u32 run, Value value) {
+    template <u32 WIDTH, typename Value> static METHOD void store_values(u8 *block, u32 position, u32 run, u32, Value value) {
         u16 *page = reinterpret_cast<u16 *>(block) + position % PAGE;
         UNROLL for (u32 j = 0; j < WIDTH / 32; j++) {
             u32 d = lane() + 32 * j;

@@ -23,6 +23,8 @@ DEVICE i32 int8_code(float x, float scale) {
 DEVICE float warp_largest(float value) { return bits_to_float(warp_most(float_to_bits(value))); }
 
 struct Int8Cache {
+    // Bytes of shared memory that a warp needs to store a head.
+    template <u32 WIDTH> static METHOD constexpr u32 scratch() { return 0; }
     template <u32 WIDTH> static METHOD constexpr u32 block() { return PAGE * (WIDTH + 2); }
     template <u32 WIDTH> static METHOD u16 *scales(u8 *block) { return reinterpret_cast<u16 *>(block + PAGE * WIDTH); }
 
@@ -42,16 +44,16 @@ struct Int8Cache {
         if (lane() == 0) scales<WIDTH>(block)[position] = scale;
         head.each([&](u32 d, float value) { put(d, int8_code(value, half_to_float(scale))); });
     }
-    template <u32 WIDTH> static METHOD void store_key(u8 *block, u32 position, const Head<WIDTH> &head) {
+    template <u32 WIDTH> static METHOD void store_key(u8 *block, u32 position, const Head<WIDTH> &head, u32, float *) {
         position %= PAGE;
         store(block, position, head, [&](u32 d, i32 code) { block[key_at(position, d)] = static_cast<u8>(code); });
     }
-    template <u32 WIDTH> static METHOD void store_value(u8 *block, u32 position, const Head<WIDTH> &head) {
+    template <u32 WIDTH> static METHOD void store_value(u8 *block, u32 position, const Head<WIDTH> &head, u32, float *) {
         position %= PAGE;
         store(block, position, head, [&](u32 d, i32 code) { block[value_at(position, d)] = static_cast<u8>(code + 128); });
     }
 
-    template <u32 WIDTH, typename Value> static METHOD void store_values(u8 *block, u32 position, u32 run, Value value) {
+    template <u32 WIDTH, typename Value> static METHOD void store_values(u8 *block, u32 position, u32 run, u32, Value value) {
         position %= PAGE;
         float scale[8];
         UNROLL for (u32 i = 0; i < 8; i++) {

@@ -127,9 +127,10 @@ impl Attention {
     /// Pairs (row, head) of a tile.
     fn pairs(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Prefill if self.width() < 256 => 32,
             Kind::Attend if self.kv != KvType::F16 => 8,
-            _ => 16,
+            Kind::Attend => 16,
+            Kind::Prefill if self.width() == 256 || (self.kv, self.width()) == (KvType::Int4, 128) => 16,
+            Kind::Prefill => 32,
         }
     }
 
@@ -153,6 +154,7 @@ impl Attention {
             Kind::Attend => [
                 ["attend_32", "attend_64", "attend_96", "attend_128", "attend_256"],
                 ["attend_int8_32", "attend_int8_64", "attend_int8_96", "attend_int8_128", "attend_int8_256"],
+                ["attend_int4_32", "attend_int4_64", "attend_int4_96", "attend_int4_128", "attend_int4_256"],
             ],
             Kind::Prefill => [
                 ["prefill_32", "prefill_64", "prefill_96", "prefill_128", "prefill_256"],
@@ -162,6 +164,13 @@ impl Attention {
                     "prefill_int8_96",
                     "prefill_int8_128",
                     "prefill_int8_256",
+                ],
+                [
+                    "prefill_int4_32",
+                    "prefill_int4_64",
+                    "prefill_int4_96",
+                    "prefill_int4_128",
+                    "prefill_int4_256",
                 ],
             ],
         };
@@ -199,7 +208,9 @@ impl Attention {
     /// The launch of [`Kind::Attend`] with `splits` blocks a tile.
     pub fn attend(&self, args: &AttendArgs, splits: usize) -> Launch {
         let pairs = self.most_pairs(args.tile_rows as usize);
-        let queries = self.staged_bytes(Kind::Attend);
+        // And where heads are put in order to be rotated.
+        let scratch = if self.kv == KvType::Int4 { WARPS * 4 * self.width() } else { 0 };
+        let queries = self.staged_bytes(Kind::Attend) + scratch;
         // Tops and sums of the warps, then their results, 128 columns at a time.
         let merge = 2 * WARPS * 16 * 4 + WARPS * pairs * (self.width().min(128) + 8) * 4;
         let factors = 16 + splits * pairs * 4;
@@ -225,7 +236,11 @@ impl Attention {
     /// Bytes of a tile in shared memory: queries and what belongs to each, a position for each, what describes
     /// the tile.
     fn staged_bytes(&self, kind: Kind) -> usize {
-        let (each, all) = if self.kv == KvType::F16 { (0, 0) } else { (4, 16) };
+        let (each, all) = match self.kv {
+            KvType::Int8 => (4, 16),
+            KvType::Int4 => (4 + 32, 0),
+            _ => (0, 0),
+        };
         self.pairs(kind) * (2 * self.width() + each + 4) + all + 48
     }
 }

@@ -14,7 +14,7 @@ pub fn width(head_dim: usize) -> Option<usize> {
 }
 
 /// Types of cache there are kernels for.
-pub const TYPES: [KvType; 2] = [KvType::F16, KvType::Int8];
+pub const TYPES: [KvType; 3] = [KvType::F16, KvType::Int8, KvType::Int4];
 
 /// Which of [`TYPES`] it is.
 pub(crate) fn index(kv: KvType) -> usize {
@@ -94,12 +94,14 @@ impl RopeStoreArgs {
     /// # Panics
     /// For a type of cache that there are no kernels for.
     pub fn kernel(kv: KvType) -> &'static str {
-        ["rope_store", "rope_store_int8"][index(kv)]
+        ["rope_store", "rope_store_int8", "rope_store_int4"][index(kv)]
     }
 
     /// The launch: a warp for each head of each row.
-    pub fn launch(&self) -> Launch {
+    pub fn launch(&self, kv: KvType) -> Launch {
+        // Where heads are put in order to be rotated.
+        let shared_bytes = if kv == KvType::Int4 { 4 * 4 * self.width } else { 0 };
         let blocks = (self.rows * (self.heads + 2 * self.kv_heads)).div_ceil(4);
-        Launch { grid: [blocks, 1, 1], threads: 128, shared_bytes: 0, overlap: true }
+        Launch { grid: [blocks, 1, 1], threads: 128, shared_bytes, overlap: true }
     }
 }

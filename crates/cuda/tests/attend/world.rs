@@ -355,7 +355,7 @@ impl<'a> There<'a> {
             width: width(shape.head_dim).expect("a size there is") as u32,
             unused: 0,
         };
-        let launch = args.launch();
+        let launch = args.launch(shape.kv);
         let kernel = RopeStoreArgs::kernel(shape.kv);
         self.lab.launch(kernel, launch.grid, launch.threads, launch.shared_bytes, &args);
     }
