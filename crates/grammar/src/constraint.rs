@@ -42,12 +42,6 @@ impl Following {
             Stuck(reason)
         })
     }
-
-    /// Whether a token may come next.
-    #[cfg(test)]
-    pub(crate) fn allows(&mut self, token: u32) -> bool {
-        !self.parser.stopped() && self.parser.validate_token(token).unwrap_or(false)
-    }
 }
 
 /// Sets the scores of tokens outside `allowed` to −∞.

@@ -29,13 +29,11 @@ pub(crate) fn lark(source: &str, limits: &Limits) -> Result<String, Error> {
     };
     let mut out = format!("start: r{root}\n");
     for (i, (used, body)) in reader.rules.iter().enumerate() {
-        match body {
-            Some(body) => out.push_str(&format!("r{i}: {body}\n")),
-            None => {
-                let name = reader.names.iter().find(|&(_, &index)| index == i).map_or("", |(name, _)| name);
-                return Err(place(source, *used, format!("the rule {name} is not defined")));
-            }
-        }
+        let Some(body) = body else {
+            let name = reader.names.iter().find(|&(_, &index)| index == i).map_or("", |(name, _)| name);
+            return Err(place(source, *used, format!("the rule {name} is not defined")));
+        };
+        out.extend([&*format!("r{i}: "), body, "\n"]);
     }
     Ok(out)
 }

@@ -240,7 +240,7 @@ impl Writer<'_> {
     fn rule(&mut self, attributes: &str, body: &str) -> String {
         let name = format!("part{}", self.count);
         self.count += 1;
-        self.rules.push_str(&format!("{name}{attributes}: {body}\n"));
+        self.rules.extend([&*name, attributes, ": ", body, "\n"]);
         name
     }
 }

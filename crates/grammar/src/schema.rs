@@ -80,6 +80,9 @@ const FORMATS: &[&str] =
 /// Largest count of items, characters or properties.
 const COUNT: u64 = 1 << 20;
 
+/// Most properties of one object: each may follow on many others.
+const PROPERTIES: usize = 1000;
+
 /// Largest number whose neighbours a float tells apart: bounds beyond are not what they say.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -223,23 +226,8 @@ impl Rewriting<'_> {
             }
             path.truncate(length);
         }
-        self.together(fields, path)?;
+        together(fields, path)?;
         Ok(Value::Object(out))
-    }
-
-    /// What keywords of one schema mean only together.
-    fn together(&self, fields: &Map<String, Value>, path: &str) -> Result<(), Error> {
-        let count = |key: &str| fields.get(key).and_then(Value::as_f64);
-        let least = count("minProperties").unwrap_or(0.0);
-        let names = fields.get("required").and_then(Value::as_array).map_or(0, Vec::len);
-        // A name may come twice, so that properties nobody named cannot be counted by their number.
-        if least > names as f64 + 1.0 {
-            return Err(fault(
-                &format!("{path}/minProperties"),
-                "more properties are asked for than are required by name; list them in `required`",
-            ));
-        }
-        Ok(())
     }
 
     /// The value of an enforced keyword; `None` where it says nothing.
@@ -310,6 +298,12 @@ impl Rewriting<'_> {
             }
             Takes::Named | Takes::Patterns => {
                 let named = value.as_object().ok_or_else(|| wrong(path, "an object of schemas"))?;
+                if named.len() > PROPERTIES {
+                    return Err(fault(
+                        path,
+                        format!("one object has more than {PROPERTIES} properties; use fewer"),
+                    ));
+                }
                 let mut out = Map::new();
                 for (name, schema) in named {
                     let length = path.len();
@@ -418,6 +412,21 @@ impl Rewriting<'_> {
         };
         ends.any(|end| end > 0 && has(end))
     }
+}
+
+/// What keywords of one schema mean only together.
+fn together(fields: &Map<String, Value>, path: &str) -> Result<(), Error> {
+    let count = |key: &str| fields.get(key).and_then(Value::as_f64);
+    let least = count("minProperties").unwrap_or(0.0);
+    let names = fields.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+    // A name may come twice, so that properties nobody named cannot be counted by their number.
+    if least > names as f64 + 1.0 {
+        return Err(fault(
+            &format!("{path}/minProperties"),
+            "more properties are asked for than are required by name; list them in `required`",
+        ));
+    }
+    Ok(())
 }
 
 /// Appends a key to a JSON pointer.

@@ -52,7 +52,7 @@ fn pieces(name: &str, parts: impl Iterator<Item = String>) -> Collected {
     let mut check = |piece: Piece<'_>| {
         match piece {
             Piece::Text(text) | Piece::Reasoning(text) | Piece::Arguments { text, .. } => {
-                assert!(!text.is_empty())
+                assert!(!text.is_empty());
             }
             Piece::Call { index, id, .. } => assert_eq!((index, id.len()), (collected.calls.len(), 9)),
             Piece::CallEnd { index, .. } => assert_eq!(index + 1, collected.calls.len()),

@@ -160,12 +160,11 @@ impl Format {
 
     /// What to tell the model of `tools`, in the system message, where its template says nothing of them.
     pub fn instructions(&self, tools: &Value) -> String {
-        let list: String = tools
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|tool| format!("{}\n", tool.get("function").unwrap_or(tool)))
-            .collect();
+        let mut list = String::new();
+        for tool in tools.as_array().into_iter().flatten() {
+            list.push_str(&tool.get("function").unwrap_or(tool).to_string());
+            list.push('\n');
+        }
         format!(
             "You can call these functions:\n{list}To call one, write only\n<tool_call>\n{{\"name\": \"…\", \"arguments\": {{…}}}}\n</tool_call>\nand wait for its result."
         )

@@ -77,8 +77,8 @@ pub struct Parser {
     raw: String,
     /// Calls begun.
     index: usize,
-    /// Whether the last call was begun and has not ended.
-    open: bool,
+    /// The call that was begun and has not ended.
+    open: Option<usize>,
     /// Text of one kind that was not told yet.
     buffer: String,
     kind: Kind,
@@ -117,7 +117,7 @@ impl Parser {
             partial: String::new(),
             raw: String::new(),
             index: 0,
-            open: false,
+            open: None,
             buffer: String::new(),
             kind: Kind::Text,
         }
@@ -152,7 +152,7 @@ impl Parser {
 
     /// The text ended in a region of calls.
     fn leave(&mut self, whole: bool, idle: bool, on: Listener<'_>) {
-        if self.open {
+        if self.open.is_some() {
             self.end(whole, on);
         } else if !idle {
             let raw = std::mem::take(&mut self.raw);
@@ -244,14 +244,14 @@ impl Parser {
     /// What reading a character of a region means.
     fn region(&mut self, c: char, read: Read, whole: bool, between: bool, on: Listener<'_>) {
         match read {
-            Read::More if self.open => {}
+            Read::More if self.open.is_some() => {}
             Read::More => self.raw.push(c),
             Read::Begin { name, arguments } => {
                 self.flush(on);
                 let id = self.id(self.index);
                 on(Piece::Call { index: self.index, id: &id, name: &name });
+                self.open = Some(self.index);
                 self.index += 1;
-                self.open = true;
                 self.spoken = true;
                 self.raw.clear();
                 self.tell(Kind::Arguments, &arguments, on);
@@ -277,7 +277,7 @@ impl Parser {
                 self.state = State::Content;
                 self.fresh = true;
             }
-            Read::Text if self.open => {
+            Read::Text if self.open.is_some() => {
                 self.end(whole, on);
                 self.state = State::Content;
                 self.fresh = false;
@@ -311,10 +311,11 @@ impl Parser {
     }
 
     fn end(&mut self, complete: bool, on: Listener<'_>) {
-        if self.open {
+        if self.open.is_some() {
             self.flush(on);
-            on(Piece::CallEnd { index: self.index - 1, complete });
-            self.open = false;
+        }
+        if let Some(index) = self.open.take() {
+            on(Piece::CallEnd { index, complete });
             self.raw.clear();
         }
     }

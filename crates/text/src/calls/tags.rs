@@ -74,7 +74,7 @@ impl Tags {
                 self.tag()
             }
             At::Name if c == '>' => {
-                self.name = std::mem::take(&mut self.text).trim().to_owned();
+                std::mem::take(&mut self.text).trim().clone_into(&mut self.name);
                 if self.name.is_empty() {
                     return Read::Text;
                 }
@@ -83,7 +83,7 @@ impl Tags {
                 Read::Begin { name: self.name.clone(), arguments: "{".to_owned() }
             }
             At::Key if c == '>' => {
-                self.key = std::mem::take(&mut self.text).trim().to_owned();
+                std::mem::take(&mut self.text).trim().clone_into(&mut self.key);
                 self.at = At::Value;
                 Read::More
             }
