@@ -62,18 +62,21 @@ pub(crate) fn sinks(chat: &Chat, tokenizer: &Tokenizer, messages: &[Message]) ->
 
 /// What was generated.
 pub(crate) struct Generated {
+    /// Empty unless it was to be kept, like the tokens.
     pub(crate) text: String,
     pub(crate) ids: Vec<u32>,
     pub(crate) summary: Summary,
 }
 
 /// Runs the generation that was started on `sequence`, printing to `answer` if there is one. Ctrl-C and
-/// a reader that went away end it early.
+/// a reader that went away end it early. Without `keep` nothing is kept of it, so that memory does not grow with
+/// an answer that never ends.
 pub(crate) fn generate(
     engine: &mut Engine,
     sequence: SequenceId,
     screen: Screen,
     mut answer: Option<&mut Answer>,
+    keep: bool,
     counters: &Counters,
 ) -> anyhow::Result<Generated> {
     let _idle = Idle(counters);
@@ -96,11 +99,15 @@ pub(crate) fn generate(
                 }
             }
             Event::Token { id, .. } => {
-                ids.push(id);
+                if keep {
+                    ids.push(id);
+                }
                 counters.chose(1);
             }
             Event::Text(piece) => {
-                text.push_str(piece);
+                if keep {
+                    text.push_str(piece);
+                }
                 if let Some(answer) = &mut answer {
                     answer.push(piece);
                     cut_off.set(answer.is_cut_off());

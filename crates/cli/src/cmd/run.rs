@@ -121,7 +121,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     let sequence = engine.start(&ids, &params)?;
     let mut answer = Answer::new(screen);
     let shown = (!command.json).then_some(&mut answer);
-    let generated = session::generate(&mut engine, sequence, screen, shown, guard.counters())?;
+    let generated = session::generate(&mut engine, sequence, screen, shown, command.json, guard.counters())?;
     answer.finish()?;
 
     let summary = &generated.summary;

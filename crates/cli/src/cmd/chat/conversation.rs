@@ -133,8 +133,14 @@ impl<'a> Conversation<'a> {
 
     /// Prints the answer that was started and keeps it, as far as it came.
     pub(super) fn answer(&mut self, screen: Screen, answer: &mut Answer) -> anyhow::Result<Summary> {
-        let generated =
-            session::generate(&mut self.engine, self.sequence, screen, Some(answer), self.guard.counters())?;
+        let generated = session::generate(
+            &mut self.engine,
+            self.sequence,
+            screen,
+            Some(answer),
+            true,
+            self.guard.counters(),
+        )?;
         self.messages.push(Message::assistant(generated.text));
         Ok(generated.summary)
     }
