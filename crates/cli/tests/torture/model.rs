@@ -94,7 +94,7 @@ pub(crate) fn write(path: &Path) {
 
 /// Writes one of eight gigabytes that takes none on the disk: all but its header is a hole.
 pub(crate) fn write_huge(path: &Path) {
-    let (writer, tensors) = header(1 << 21, 10);
+    let (writer, tensors) = header(1 << 20, 20);
     let file = File::create(path).expect("the folder can be written");
     drop(writer.start(BufWriter::new(&file)).expect("the folder can be written"));
     (&file).flush().expect("the folder can be written");
