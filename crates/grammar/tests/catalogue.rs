@@ -502,11 +502,11 @@ fn main() {
         let before = resident();
         let at = spent(start);
         let compiled = grammars.compile(&source);
-        let compiling = spent(start) - at;
+        let compiling = spent(start).saturating_sub(at);
         if let (Ok(rules), true) = (&compiled, must != Refuse) {
             follow(rules);
         }
-        let took = spent(start) - at;
+        let took = spent(start).saturating_sub(at);
         let grew = peak().unwrap_or(0).saturating_sub(before);
         if took > slowest.0 {
             slowest = (took, name);
