@@ -204,7 +204,7 @@ impl Layout {
         }
         // Sylvester's matrix: the sign of element (i, k) is that of the parity of i & k.
         let block = kv::rotated(q.len());
-        let sign = |i: usize, k: usize| if (i & k).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |i: usize, k: usize| if (i & k).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
         let one = |i: usize| -> f64 {
             let start = i / block * block;
             let sum: f64 = (0..block).map(|k| sign(i - start, k) * q[start + k]).sum();
