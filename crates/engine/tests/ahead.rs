@@ -13,6 +13,7 @@ use std::time::Duration;
 use testkit::fake::{FakeRunner, fake_logits, fake_options};
 
 /// What may be asked between steps; numbers are of a request.
+#[allow(clippy::large_enum_variant)] // a few dozen of them
 #[derive(Clone, Debug)]
 enum Act {
     Start(Request),

@@ -20,6 +20,7 @@ const CONTEXT: usize = 100;
 const SINKS: usize = 10;
 
 /// What the fake chooses with, without anything to allocate.
+#[allow(clippy::unnecessary_wraps)] // it serves all that is asked
 fn greedily(_: &Choosing, _: &[u32]) -> Option<Choose> {
     Some(Box::new(|logits| Chosen { token: argmax(logits), ..Chosen::default() }))
 }

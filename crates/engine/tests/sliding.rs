@@ -15,7 +15,9 @@ use testkit::fake::{FakeRunner, fake_logits, fake_options, fake_plan};
 fn by_hand(plan: &Plan, prompt: &[u32], sinks: usize, sampling: &Sampling, n: usize) -> (Vec<u32>, usize) {
     let context = plan.context;
     let mut sampler = Sampler::new(sampling, plan.shape.vocab, context).expect("settings are good");
-    prompt.iter().for_each(|&token| sampler.accept(token));
+    for &token in prompt {
+        sampler.accept(token);
+    }
     let (mut history, mut tokens, mut slides) = (prompt.to_vec(), vec![], 0);
     for _ in 0..n {
         if history.len() > context {
@@ -99,7 +101,9 @@ proptest! {
             let Notice::Slid { dropped, sinks, kept, .. } = *notice else { panic!("{notice}") };
             prop_assert!(dropped + kept == context + 1 && sinks < kept);
         }
-        told.iter().for_each(|(id, _)| engine.close(*id));
+        for (id, _) in &told {
+            engine.close(*id);
+        }
         let all = windows.iter().map(|&window| options.group_pages(window)).max();
         prop_assert_eq!(Some(engine.free_pages()), all);
     }
