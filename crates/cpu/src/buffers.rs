@@ -2,6 +2,7 @@
 
 use crate::acts::{Act32, Act256};
 use crate::kernels::Input;
+use crate::lower::Forms;
 use crate::memory::{Pages, Region};
 use model::plan::{Buf, Plan};
 use model::{Error, LoadOptions};
@@ -9,7 +10,7 @@ use model::{Error, LoadOptions};
 /// Row-major activations of all buffers, as floats and rounded.
 pub(crate) struct Buffers {
     floats: Vec<(Buf, Region)>,
-    /// Whichever buffer was rounded last, `[rows, width / 256]`.
+    /// Whichever buffer was rounded last, `[rows, width / 256]`; empty if no weight asks for it.
     pub(crate) q256: Region,
     /// The same, `[rows, width / 32]`.
     pub(crate) q32: Region,
@@ -26,22 +27,28 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(plan: &Plan, options: &LoadOptions) -> Sizes {
+    fn of(plan: &Plan, options: &LoadOptions, forms: Forms) -> Sizes {
         let (rows, widest) = (options.rows, widest(plan));
         let float = |buf| (buf, rows * plan.shape.width(buf) * 4);
         Sizes {
             floats: [Buf::X, Buf::H, Buf::Q, Buf::K, Buf::V, Buf::A, Buf::G, Buf::O].map(float).to_vec(),
-            q256: rows * (widest / 256) * size_of::<Act256>(),
-            q32: rows * (widest / 32) * size_of::<Act32>(),
+            q256: usize::from(forms.q256) * rows * (widest / 256) * size_of::<Act256>(),
+            q32: usize::from(forms.q32) * rows * (widest / 32) * size_of::<Act32>(),
             turns: plan.ropes.iter().map(|rope| rows * rope.frequency.len() * 2 * 4).collect(),
         }
     }
 }
 
 impl Buffers {
-    pub(crate) fn new(plan: &Plan, options: &LoadOptions) -> Result<Buffers, Error> {
-        let sizes = Sizes::of(plan, options);
-        let region = |bytes| Region::new("activations", bytes, Pages::Huge);
+    /// Takes all of its memory at once, though steps of few rows touch little of it: what a run holds is what
+    /// was foretold, from its first token on.
+    pub(crate) fn new(plan: &Plan, options: &LoadOptions, forms: Forms) -> Result<Buffers, Error> {
+        let sizes = Sizes::of(plan, options, forms);
+        let region = |bytes| -> Result<Region, Error> {
+            let mut region = Region::new("activations", bytes, Pages::Huge)?;
+            region.touch();
+            Ok(region)
+        };
         let floats = sizes.floats.into_iter().map(|(buf, bytes)| Ok((buf, region(bytes)?)));
         Ok(Buffers {
             floats: floats.collect::<Result<_, Error>>()?,
@@ -52,8 +59,8 @@ impl Buffers {
     }
 
     /// Bytes that [`Buffers::new`] takes.
-    pub(crate) fn cost(plan: &Plan, options: &LoadOptions) -> u64 {
-        let sizes = Sizes::of(plan, options);
+    pub(crate) fn cost(plan: &Plan, options: &LoadOptions, forms: Forms) -> u64 {
+        let sizes = Sizes::of(plan, options, forms);
         let floats = sizes.floats.iter().map(|(_, bytes)| bytes);
         floats.chain([&sizes.q256, &sizes.q32]).chain(&sizes.turns).map(|&bytes| bytes.max(1) as u64).sum()
     }

@@ -36,7 +36,8 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
-    fn of(kinds: impl Iterator<Item = Kind>) -> Forms {
+    /// Of products with weights of these kinds.
+    pub(crate) fn of(kinds: impl Iterator<Item = Kind>) -> Forms {
         let mut forms = Forms::default();
         for kind in kinds {
             forms.q32 |= kind == Kind::Q32;

@@ -3,7 +3,7 @@
 use crate::buffers::{Buffers, widest};
 use crate::kernels::Kernels;
 use crate::kv::Kv;
-use crate::lower::{Lowered, Part, lower};
+use crate::lower::{Forms, Lowered, Part, lower};
 use crate::matrix::Matrix;
 use crate::memory::{Pages, Region};
 use crate::pool::Pool;
@@ -67,7 +67,7 @@ impl CpuRunner {
             matrices.push(matrix);
         }
         let vectors = plan.vectors.iter().map(|vector| read(file, vector)).collect::<Result<_, _>>()?;
-        let buffers = Buffers::new(plan, options)?;
+        let buffers = Buffers::new(plan, options, forms(&kernels, plan))?;
         let queries = ((kernels.kept)(options.kv).scratch)(plan.shape.head_dim);
         let private = |_| Private::new(widest(plan), plan.shape.dim, queries);
         let private = (0..pool.threads()).map(private).collect();
@@ -91,6 +91,11 @@ impl CpuRunner {
     }
 }
 
+/// The forms that any product of a plan takes its input in.
+fn forms(kernels: &Kernels, plan: &Plan) -> Forms {
+    Forms::of(plan.weights.iter().map(|weight| (kernels.packed)(weight.format).kind))
+}
+
 /// What [`CpuRunner::memory`] says once a plan is loaded, before anything is.
 pub(crate) fn cost(kernels: &Kernels, plan: &Plan, options: &LoadOptions) -> Memory {
     let kind = |id| (kernels.packed)(plan.weight(id).format).kind;
@@ -107,7 +112,7 @@ pub(crate) fn cost(kernels: &Kernels, plan: &Plan, options: &LoadOptions) -> Mem
     Memory {
         weights: matrices + vectors,
         kv,
-        buffers: Buffers::cost(plan, options) + logits + private + tables,
+        buffers: Buffers::cost(plan, options, forms(kernels, plan)) + logits + private + tables,
     }
 }
 
