@@ -5,7 +5,7 @@
 //   bytes of a page        1280  2560  3840  5120 10240
 //   attend: pairs             8     8     8     8     8
 //           instructions    251   366   433   566   864
-//           registers       101   127   168   168   244
+//           registers       101   127   168   168   245
 //           bytes per clock  20    28    35    36    47
 //           under way, KiB  1.3   2.5   3.8   5.0   2.5   a warp
 //   prefill: pairs           32    32    32    16    16
