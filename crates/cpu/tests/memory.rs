@@ -72,7 +72,7 @@ fn costs_are_what_runners_hold() {
                 for group in 0..plan.kv.len() {
                     let page = Cpu::new().page_cost(&plan, group, &options);
                     let bytes = runner.page_bytes(group) as u64;
-                    assert!(page >= bytes && page - bytes < 64 << 10 && page % 4096 == 0);
+                    assert!(page >= bytes && page - bytes < 64 << 10 && page.is_multiple_of(4096));
                     assert!(bytes >= plan.page_bytes(group, &options), "heads may be padded, not cut");
                 }
             }

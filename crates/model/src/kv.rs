@@ -155,7 +155,7 @@ mod tests {
         let mut codes = [0; 32];
         let (step, least) = encode_int4(&exact, &mut codes);
         assert_eq!((f32::from(step), f32::from(least)), (1.0, -3.0));
-        assert!(codes.iter().zip(&exact).all(|(code, x)| f32::from(*code) - 3.0 == *x));
+        assert_eq!(codes.map(|code| f32::from(code) - 3.0).to_vec(), exact);
     }
 
     /// One element far out: half a step of it is given up, so that the others' steps are finer.
