@@ -290,8 +290,8 @@ struct Done {
     tokens: usize,
     checks: Vec<Check>,
     facts: Value,
-    /// From when on memory must be flat, if not from the beginning.
-    warm: Option<Instant>,
+    /// From when on memory must be flat, if ever.
+    flat: Option<Instant>,
 }
 
 /// The phases under way.
@@ -336,9 +336,9 @@ impl Suite {
                 (Done { checks, ..Done::default() }, Some(anyhow::anyhow!("{name}: {text}")))
             }
         };
-        let warm = done.warm.map_or(began, |at| at.duration_since(self.start).as_secs_f64());
+        let flat = done.flat.map(|at| at.duration_since(self.start).as_secs_f64());
         let Done { tokens, checks, facts, .. } = done;
-        self.phases.push(Phase { name, what, number, began, ended, warm, tokens, checks, facts });
+        self.phases.push(Phase { name, what, number, began, ended, flat, tokens, checks, facts });
         failed.map_or(Ok(()), Err)
     }
 
@@ -355,7 +355,7 @@ impl Suite {
             let mut ready = lab.engine(Some(SMALL))?;
             let mut done = suite.answer(&mut ready, &prompt, None, SLIDING_SHARE)?;
             let slides = ready.heard.slides.load(Ordering::Relaxed);
-            if done.warm.is_some() {
+            if done.flat.is_some() {
                 done.checks.push(Check::new("the window slides", slides > 0, format!("{slides} times")));
             }
             Ok(done)
@@ -378,7 +378,12 @@ impl Suite {
         let said = phases::answer(&mut ready.engine, prompt, &params, until, watch, &mut tick)?;
         let (mut checks, facts) = (phases::whole(&said, LONG), phases::facts(&said));
         checks.extend(ready.heard.check());
-        Ok(Done { tokens: said.summary.generated, checks, facts, warm: said.slid })
+        Ok(Done {
+            tokens: said.summary.generated,
+            checks,
+            facts,
+            flat: said.slid.filter(|_| tokens.is_none()),
+        })
     }
 
     fn steady(&mut self, ready: &mut Ready, lab: &Lab) -> anyhow::Result<()> {
@@ -397,11 +402,12 @@ impl Suite {
         self.phase("steady", format!("answers of {tokens} tokens, one after another"), |suite| {
             let Suite { watch, progress, start, length, .. } = suite;
             let mut tick = || progress.set(start.elapsed().as_secs(), length.as_secs());
+            let began = Instant::now();
             let done = phases::steady(&mut ready.engine, &questions, until, watch, &mut tick)?;
             let mut checks = done.checks;
             checks.extend(ready.heard.check());
             suite.stretches = done.stretches;
-            Ok(Done { tokens: done.tokens, checks, facts: done.facts, warm: None })
+            Ok(Done { tokens: done.tokens, checks, facts: done.facts, flat: Some(began) })
         })
     }
 
@@ -422,7 +428,7 @@ impl Suite {
             let Suite { progress, start, length, .. } = suite;
             let mut tick = |_| progress.set(start.elapsed().as_secs(), length.as_secs());
             let done = starts::run(&options, &lab.target, deadline, FEWEST_STARTS, &mut tick)?;
-            Ok(Done { tokens: done.tokens, checks: done.checks, facts: done.facts, warm: None })
+            Ok(Done { tokens: done.tokens, checks: done.checks, facts: done.facts, flat: None })
         })
     }
 }
