@@ -32,7 +32,7 @@ use model::runner::Memory;
 use model::{Device, Error, LoadOptions, Plan, Runner};
 
 /// Bytes that a worker thread takes beside what [`Cpu::cost`] counts: the stack it touches and the system's own
-/// bookkeeping for it, rounded up from what was measured.
+/// bookkeeping for it; an estimate.
 pub const THREAD_BYTES: u64 = 64 << 10;
 
 /// This machine's cores.
@@ -61,7 +61,7 @@ impl Cpu {
     /// read: weights as they lie in tiles, pages of the cache, and every buffer, each thread's own included.
     ///
     /// Of these only what is touched takes memory: the weights at load, a page of the cache when its first position
-    /// is written (at most [`Cpu::page_cost`]), buffers as far as the largest step reaches. A thread beside the
+    /// is written (at most [`Cpu::page_cost`]), activations at load. A thread beside the
     /// caller's takes [`THREAD_BYTES`] more.
     pub fn cost(&self, plan: &Plan, options: &LoadOptions) -> Memory {
         runner::cost(&kernels::Kernels::of(self.isa), plan, options)
