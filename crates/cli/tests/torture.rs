@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 static TURN: Mutex<()> = Mutex::new(());
 
 fn runs() -> usize {
-    env::var("TORTURE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(3)
+    env::var("TORTURE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2)
 }
 
 /// Numbers that differ from run to run and not from time to time.
