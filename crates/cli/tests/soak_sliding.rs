@@ -1,7 +1,8 @@
 //! Thousands of tokens with a window that slides all along: no allocation in any step, memory flat.
 //!
 //! `cargo test --test soak_sliding -- 100000` for more than the usual number; `bench/memory/long.sh` does.
-#![allow(missing_docs)]
+// What it prints is a line of results.
+#![allow(missing_docs, clippy::print_stdout)]
 
 #[path = "../../engine/tests/counting/mod.rs"]
 mod counting;

@@ -53,8 +53,8 @@ impl Constraint for At {
     fn forced(&mut self, _out: &mut Vec<u32>) {}
 }
 
-fn rules(toy: Toy) -> Option<Rules> {
-    Some(Rules(Arc::new(toy)))
+fn rules(toy: Toy) -> Rules {
+    Rules(Arc::new(toy))
 }
 
 const TOY: Toy = Toy { first: FIRST_WORD + 3, then: FIRST_WORD + 4, more: 5, stuck: 99 };
@@ -74,7 +74,7 @@ proptest! {
         // Of two that are forbidden alike, either may come.
         let others = !bias.contains(&(TOY.then, f32::NEG_INFINITY));
         let sampling = Sampling { temperature, top_k, seed, logit_bias: bias, repeat_penalty: penalty, ..Sampling::default() };
-        let params = Params { sampling, rules: rules(TOY), ignore_eos, ..greedy(40) };
+        let params = Params { sampling, rules: Some(rules(TOY)), ignore_eos, ..greedy(40) };
         let told = alone(Sizes { ahead, ..Sizes::default() }, Some(tokenizer()), &[8, 9], &params);
         let whole = told.tokens.strip_suffix(&[END]).unwrap_or(&told.tokens);
         prop_assert_eq!(whole[0], TOY.first);
@@ -92,7 +92,7 @@ fn a_forbidden_token_comes_where_rules_leave_no_other() {
     let all = (0..VOCAB as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
     for temperature in [0.0, 1.0] {
         let sampling = Sampling { logit_bias: Vec::clone(&all), temperature, ..Sampling::default() };
-        let params = Params { sampling, rules: rules(Toy { more: 0, ..TOY }), ..greedy(9) };
+        let params = Params { sampling, rules: Some(rules(Toy { more: 0, ..TOY })), ..greedy(9) };
         let told = alone(Sizes::default(), Some(tokenizer()), &[8, 9], &params);
         assert_eq!((told.tokens.as_slice(), told.summary().finish), ([TOY.first].as_slice(), Finish::Stop));
     }
@@ -101,7 +101,7 @@ fn a_forbidden_token_comes_where_rules_leave_no_other() {
 #[test]
 fn what_is_cut_is_said_to_be_cut() {
     let never_ending = Sampling { logit_bias: vec![(END, f32::NEG_INFINITY)], ..Sampling::greedy() };
-    let params = |max, toy| Params { sampling: never_ending.clone(), rules: rules(toy), ..greedy(max) };
+    let params = |max, toy| Params { sampling: never_ending.clone(), rules: Some(rules(toy)), ..greedy(max) };
     let finish = |max, toy| {
         let told = alone(Sizes::default(), Some(tokenizer()), &[8], &params(max, toy));
         (told.tokens.len(), told.summary().finish)

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(warms.status, Status::Pass, "{}", warms.found);
         let later = |warm| memory(&samples(|i| if i < 50 { 20_000_000 } else { 90_000_000 }), 1, warm).status;
         assert_eq!((later(0.0), later(49.5)), (Status::Fail, Status::Pass));
-        assert_eq!(memory(&samples(|_| 1)[..12], 1, 0.0).status, Status::Short);
+        assert_eq!(memory(&samples(|_| 1)[..11], 1, 0.0).status, Status::Short);
         assert_eq!(memory(&samples(|_| 1), 1, 95.0).status, Status::Short);
         assert_eq!(memory(&samples(|_| 1), 2, 0.0).status, Status::Short);
     }
