@@ -184,9 +184,9 @@ fn complaint(ended: &Ended, whole: &str) -> Option<String> {
 fn torture(kind: &str, disturb: &dyn Fn(&mut Run, &Group, &mut Numbers) -> Result<String, String>) {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match Group::new(ROOM) {
-        Err(why) => return println!("skipped: {why}"),
+        Err(why) => return eprintln!("skipped: {why}"),
         Ok(_) if free() < ROOM + CACHE / 2 => {
-            return println!("skipped: too little memory for a group of {} MiB", ROOM / MIB);
+            return eprintln!("skipped: too little memory for a group of {} MiB", ROOM / MIB);
         }
         Ok(_) => {}
     }
@@ -357,7 +357,7 @@ fn what_cannot_fit_is_refused_at_once() {
         refused(ended, began.elapsed().as_secs_f64());
     }
     match Group::new(256 * MIB) {
-        Err(why) => println!("skipped: {why}"),
+        Err(why) => eprintln!("skipped: {why}"),
         Ok(group) => {
             let began = Instant::now();
             let mut command = group.member(&program(&["-m", &huge, "-p", PROMPT, "--device", "cpu"]));
@@ -373,7 +373,7 @@ fn what_cannot_fit_is_refused_at_once() {
 fn a_kill_is_seen() {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let group = match Group::new(64 * MIB) {
-        Err(why) => return println!("skipped: {why}"),
+        Err(why) => return eprintln!("skipped: {why}"),
         Ok(group) => group,
     };
     let mut eater = Eater::begin(&group);

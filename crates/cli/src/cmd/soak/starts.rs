@@ -243,7 +243,7 @@ mod tests {
     use super::{MOST_LEFT, STARTS, Start, Traces, judge, nobodys, processes};
 
     fn starts(count: usize) -> Vec<Start> {
-        (0..count + 1).map(|i| Start { seconds: 0.01 * i as f64, failure: None }).collect()
+        (0..=count).map(|i| Start { seconds: 0.01 * i as f64, failure: None }).collect()
     }
 
     const BEFORE: Traces =
