@@ -32,7 +32,7 @@ const FEWER_ROWS: [usize; 4] = [256, 128, 64, 16];
 
 /// What the program itself still takes once a model is loaded: code that is first run then, and what an
 /// engine and a sampler allocate. Measured, see `bench/NOTES.md`.
-const PROGRAM: u64 = 1 << 20;
+const PROGRAM: u64 = 3 << 19;
 
 /// What a thread's stack and its part of the heap come to.
 const THREAD: u64 = 128 << 10;
