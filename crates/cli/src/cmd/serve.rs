@@ -15,6 +15,7 @@ use text::chat::Chat;
 use crate::args::{Limiting, Machine, ModelFile};
 use crate::config::Config;
 use crate::failure::bad_input;
+use crate::free::Free;
 use crate::limits::{self, Watch};
 use crate::screen::{Screen, printable};
 use crate::status::About;
@@ -34,6 +35,8 @@ const SERVER: &str = "Server";
 
 /// Idle conversations kept besides those that are answered.
 const IDLE: usize = 8;
+/// The share of free memory that idle conversations may take outside of the cache: one part of so many.
+const OVERFLOW: u64 = 4;
 /// The shortest context that -c auto divides the cache into.
 const SHORTEST: usize = 256;
 
@@ -140,6 +143,10 @@ pub(crate) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     };
     let mut engine =
         load::engine(&file, &plan, &mut target, &options, Some(tokenizer.clone()), machine, screen)?;
+    // Idle conversations that must make room wait there. The guard takes it back before anybody stops.
+    let shared = matches!(&target, Target::Gpu { cuda, .. } if cuda.device().integrated);
+    let free = Free::read(&machine.root()?, shared, machine.reserve);
+    engine.set_overflow(free.usable().unwrap_or(0) / OVERFLOW);
     let name = name(file.name());
     let about = About { command: "serve", model: file.name().to_owned(), device: target.name() };
     let guard = limits::guard(&mut engine, watch, &about);
